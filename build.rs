@@ -13,7 +13,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler.open_file(PROTO.trim_start_matches("proto/"))?;
 
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out_dir.join("customer.binpb"), compiler.encode_file_descriptor_set())?;
+    fs::write(
+        out_dir.join("customer.binpb"),
+        compiler.encode_file_descriptor_set(),
+    )?;
 
     tonic_prost_build::configure()
         .build_transport(false)
