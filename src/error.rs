@@ -108,15 +108,6 @@ impl Error {
         self
     }
 
-    /// This error as the source of a bare status, to pass through tonic's service.
-    /// [`Error::of_status`] finds it again.
-    #[must_use]
-    pub fn into_carrier(self) -> Status {
-        let mut status = Status::new(self.kind.row().code, self.kind.advice());
-        status.set_source(Arc::new(self));
-        status
-    }
-
     /// The error that a status carries.
     #[must_use]
     pub fn of_status(status: &Status) -> Option<&Self> {
@@ -144,3 +135,19 @@ impl fmt::Display for Error {
 }
 
 impl StdError for Error {}
+
+/// This error as the source of a bare status, to pass through tonic's service.
+/// [`Error::of_status`] finds it again.
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let mut status = Self::new(error.kind.row().code, error.kind.advice());
+        status.set_source(Arc::new(error));
+        status
+    }
+}
+
+impl From<std::convert::Infallible> for Error {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}

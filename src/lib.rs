@@ -1,11 +1,15 @@
 //! A gRPC gateway in front of OnboardFlow's Customers REST API.
 pub mod config;
+pub mod context;
 pub mod error;
 pub mod rest;
+pub mod server;
+pub mod service;
 pub mod translate;
+pub mod upstream;
 
 /// The messages and the service, as `build.rs` makes them from `proto/`.
-#[expect(missing_docs, clippy::pedantic, unreachable_pub, reason = "generated")]
+#[allow(clippy::pedantic, reason = "generated")]
 pub mod proto {
     tonic::include_proto!("onboardflow.customer.v1");
 

@@ -157,7 +157,7 @@ pub enum AuthScheme {
 
 /// Whose API key a call carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum CredentialsMode {
+pub(super) enum CredentialsMode {
     /// The gateway's own.
     Gateway,
     /// The caller's.
