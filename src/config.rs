@@ -4,9 +4,10 @@
 mod args;
 mod checked;
 
-use std::{env, fs, net::SocketAddr, time::Duration};
+use std::{env, fs, net::SocketAddr, path::Path, time::Duration};
 
 use http::HeaderValue;
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing_subscriber::EnvFilter;
 use url::Url;
@@ -62,8 +63,8 @@ pub struct LogConfig {
 pub struct UpstreamConfig {
     /// Base URL, to which the path of a call is added.
     pub base_url: Url,
-    /// Certificates in PEM that are trusted besides the system's.
-    pub extra_roots: Option<Vec<u8>>,
+    /// Certificates that are trusted besides the system's.
+    pub extra_roots: Vec<CertificateDer<'static>>,
     /// Whose key a call carries.
     pub credentials: Credentials,
     /// Longest wait for a connection.
@@ -200,13 +201,8 @@ impl UpstreamArgs {
         let connect_timeout = problems.check("connect-timeout", self.connect_timeout);
         let credentials = self.credentials(problems);
         let extra_roots = match self.upstream_ca {
-            None => Some(None),
-            Some(file) => fs::read(file)
-                .map_err(|error| {
-                    problems.add("upstream-ca", format_args!("can't be read: {error}"))
-                })
-                .ok()
-                .map(Some),
+            None => Some(Vec::new()),
+            Some(file) => problems.check("upstream-ca", read_certificates(&file)),
         };
         Some(UpstreamConfig {
             base_url: base_url?,
@@ -257,6 +253,18 @@ impl UpstreamArgs {
             token,
             scheme: scheme?,
         })
+    }
+}
+
+/// The certificates in a PEM file.
+fn read_certificates(file: &Path) -> Checked<Vec<CertificateDer<'static>>> {
+    let certificates = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|_| "can't be read as a PEM file with certificates")?;
+    if certificates.is_empty() {
+        Err("holds no certificate")
+    } else {
+        Ok(certificates)
     }
 }
 

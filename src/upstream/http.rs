@@ -62,8 +62,8 @@ impl Http {
             .no_proxy()
             .connect_timeout(config.connect_timeout)
             .tcp_nodelay(true);
-        if let Some(pem) = &config.extra_roots {
-            client = client.tls_certs_merge(Certificate::from_pem_bundle(pem)?);
+        for certificate in &config.extra_roots {
+            client = client.tls_certs_merge([Certificate::from_der(certificate)?]);
         }
         Ok(Self {
             client: client.build()?,
