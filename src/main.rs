@@ -185,6 +185,10 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "told twice: at once, drained or not"
+            )]
             std::process::exit(1);
         });
     })
