@@ -10,4 +10,5 @@
 )]
 
 mod contract;
+mod program;
 mod support;

@@ -19,8 +19,8 @@ const UPDATED: &str = include_str!("../../fixtures/updated.json");
 /// The request body of the worked example, to the byte.
 const BODY: &str = r#"{"site_key":"f37F2PPh","event_date":1583020800,"user_id":"user_123XYZ","customer_id":"cus_123XYZ","customer_first_name":"Joe","customer_has_payment_method":true,"customer_email":"test@onboardflow.com"}"#;
 
-fn timestamp(seconds: i64) -> Option<Timestamp> {
-    Some(Timestamp { seconds, nanos: 0 })
+fn at(seconds: i64) -> Timestamp {
+    Timestamp { seconds, nanos: 0 }
 }
 
 /// The event of the worked example.
@@ -31,7 +31,7 @@ fn event(kind: &str) -> CustomerEvent {
         site_user: Some(Struct::default()),
         site_hash: "f37F2PPh".to_owned(),
         session_id: "f37F2PPh-1585922303".to_owned(),
-        event_date: timestamp(1_583_020_800),
+        event_date: Some(at(1_583_020_800)),
         event_value: "1923c497cf0fc93ff63414795ec58c59d4ccab38".to_owned(),
         event_type: "PROVIDER_EVENT".to_owned(),
         event_meta: Some(EventMeta {
@@ -40,10 +40,10 @@ fn event(kind: &str) -> CustomerEvent {
                 custom_properties: None,
             }),
             r#type: kind.to_owned(),
-            created: timestamp(1_583_020_800),
+            created: Some(at(1_583_020_800)),
         }),
-        updated: timestamp(1_585_918_703),
-        created: timestamp(1_585_918_703),
+        updated: Some(at(1_585_918_703)),
+        created: Some(at(1_585_918_703)),
     }
 }
 

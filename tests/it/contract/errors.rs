@@ -247,9 +247,11 @@ async fn a_deadline_that_passes_before_the_answer() {
 
 #[tokio::test]
 async fn a_deadline_that_passes_before_anything_is_sent() {
-    let upstream = Upstream::answering(200, "{}").await;
-    let mut config = Config::new(upstream.url());
-    config.server.default_timeout = Duration::from_nanos(1);
+    // Takes connections, and never answers the TLS hello.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", silent.local_addr().unwrap());
+    let mut config = Config::new(url.parse().unwrap());
+    config.server.default_timeout = Duration::from_millis(300);
     let gateway = Gateway::start(config).await;
     let status = gateway
         .client()
@@ -263,5 +265,4 @@ async fn a_deadline_that_passes_before_anything_is_sent() {
         (told.code, told.write.as_str()),
         (Code::DeadlineExceeded, "not_sent")
     );
-    assert_eq!(upstream.received().len(), 0);
 }

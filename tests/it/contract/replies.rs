@@ -58,8 +58,7 @@ async fn bodies_that_are_no_envelope() {
         assert_eq!(
             told_of_body(body).await,
             unreadable("unknown"),
-            "{:.40}",
-            body
+            "{body:.40}"
         );
     }
 }
@@ -83,8 +82,7 @@ async fn envelopes_that_say_success_and_break_off() {
         assert_eq!(
             told_of_body(body).await,
             unreadable("applied"),
-            "{:.40}",
-            body
+            "{body:.40}"
         );
     }
 }
