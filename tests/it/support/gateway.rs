@@ -4,8 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use onboardflow_gateway::{
     config::{AuthScheme, Credentials, ServerConfig, UpstreamConfig},
-    proto::customer_service_client::CustomerServiceClient,
-    server,
+    error::Source,
+    proto::{
+        customer_service_client::CustomerServiceClient, customer_service_server::CustomerService,
+    },
+    server::{self, Handles},
     service::Service,
     upstream::Upstream,
 };
@@ -14,12 +17,13 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::transport::Channel;
 use url::Url;
 
-use super::KEY;
+use super::{KEY, logs};
 
 /// A running gateway.
 pub struct Gateway {
     pub address: SocketAddr,
-    stop: oneshot::Sender<()>,
+    pub handles: Handles,
+    stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<std::io::Result<()>>,
 }
 
@@ -43,11 +47,11 @@ impl Config {
                 max_response_bytes: 1 << 20,
             },
             server: ServerConfig {
-                default_timeout: Duration::from_secs(10),
-                max_timeout: Duration::from_secs(60),
-                max_request_bytes: 64 << 10,
-                reflection: true,
+                // On the test's own thread, so that it may pause the clock.
+                workers: 1,
+                drain_delay: Duration::ZERO,
                 drain_timeout: Duration::from_secs(5),
+                ..ServerConfig::default()
             },
         }
     }
@@ -60,19 +64,32 @@ impl Gateway {
     }
 
     pub async fn start(config: Config) -> Self {
+        let upstream = config.upstream;
+        let service = move || Ok(Service::new(Upstream::new(&upstream)?));
+        Self::with(service, config.server).await
+    }
+
+    /// In front of a service that a test brings.
+    pub async fn with<S: CustomerService>(
+        service: impl Fn() -> Result<S, Source> + Send + Sync + 'static,
+        config: ServerConfig,
+    ) -> Self {
+        logs::keep();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let service = Service::new(Upstream::new(&config.upstream).unwrap());
+        let handles = Handles::new(&config).await;
+        let running = handles.clone();
         let task = tokio::spawn(async move {
             let stop = async {
                 let _ = stopped.await;
             };
-            server::run(listener, stop, service, &config.server).await
+            server::run(listener, stop, service, &config, &running).await
         });
         Self {
             address,
-            stop,
+            handles,
+            stop: Some(stop),
             task,
         }
     }
@@ -86,9 +103,19 @@ impl Gateway {
         CustomerServiceClient::new(self.channel().await)
     }
 
-    /// Tells it to stop, and waits for its end, so that a panic in it surfaces.
-    pub async fn stop(self) {
-        let _ = self.stop.send(());
+    /// Tells it to stop.
+    pub fn tell_to_stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Waits for its end, so that a panic in it surfaces.
+    pub async fn ended(self) {
         self.task.await.unwrap().unwrap();
+    }
+
+    /// Tells it to stop, and waits for its end.
+    pub async fn stop(mut self) {
+        self.tell_to_stop();
+        self.ended().await;
     }
 }
