@@ -113,7 +113,7 @@ pub struct ServerConfig {
     pub tls: Option<TlsFiles>,
     /// Who may call.
     pub callers: CallerConfig,
-    /// Time between NOT_SERVING and the end of accepting.
+    /// Time between `NOT_SERVING` and the end of accepting.
     pub drain_delay: Duration,
     /// Longest wait for calls in flight at the end.
     pub drain_timeout: Duration,

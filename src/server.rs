@@ -80,7 +80,7 @@ impl Handles {
     }
 }
 
-/// Serves calls from `listener` until `shutdown` is ready, then drains: NOT_SERVING at once, new
+/// Serves calls from `listener` until `shutdown` is ready, then drains: `NOT_SERVING` at once, new
 /// connections for the drain delay, then GOAWAY to all and as much time as the drain timeout gives
 /// to calls in flight. Returns at the end of that, whatever peers do.
 ///

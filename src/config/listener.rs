@@ -1,7 +1,5 @@
 //! The listener's flags: connections, limits, TLS, and who may call.
 
-#![expect(clippy::doc_markdown, reason = "these comments are what --help prints")]
-
 use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
@@ -81,6 +79,8 @@ pub struct ConnectionConfig {
     /// Longest time for a header block or a frame, once begun, and for a write that the peer
     /// doesn't take.
     pub stall_timeout: Duration,
+    /// Longest time for a peer to take a call's answer, counted from the longest deadline on.
+    pub answer_timeout: Duration,
     /// Time between pings.
     pub keepalive_interval: Duration,
     /// Longest wait for the answer to a ping.
@@ -95,6 +95,7 @@ impl Default for ConnectionConfig {
             max_idle: Duration::from_secs(15 * 60),
             handshake_timeout: Duration::from_secs(10),
             stall_timeout: Duration::from_secs(20),
+            answer_timeout: Duration::from_secs(30),
             keepalive_interval: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(20),
         }
@@ -162,6 +163,9 @@ impl ConnectionArgs {
     }
 }
 
+/// What is wrong stands among the problems already.
+struct Noted;
+
 impl CallerArgs {
     pub(super) fn check(
         &self,
@@ -183,27 +187,27 @@ impl CallerArgs {
             problems.add("allow-caller", "needs --client-ca or --jwks-file");
         }
         let callers = CallerConfig {
-            jwt: jwt?,
+            jwt: jwt.ok()?,
             allow: allow?,
         };
-        Some((tls?, callers))
+        Some((tls.ok()?, callers))
     }
 
-    fn tls(&self, problems: &mut Problems) -> Option<Option<TlsFiles>> {
+    fn tls(&self, problems: &mut Problems) -> Result<Option<TlsFiles>, Noted> {
         let (cert, key) = match (&self.tls_cert, &self.tls_key) {
             (Some(cert), Some(key)) => (cert, key),
-            (None, None) if self.client_ca.is_none() => return Some(None),
+            (None, None) if self.client_ca.is_none() => return Ok(None),
             (None, None) => {
                 problems.add("client-ca", "needs --tls-cert and --tls-key");
-                return None;
+                return Err(Noted);
             }
             (Some(_), None) => {
                 problems.add("tls-key", "is required with --tls-cert");
-                return None;
+                return Err(Noted);
             }
             (None, Some(_)) => {
                 problems.add("tls-cert", "is required with --tls-key");
-                return None;
+                return Err(Noted);
             }
         };
         let files = TlsFiles {
@@ -213,11 +217,11 @@ impl CallerArgs {
         };
         check_tls(&files)
             .map_err(|error| problems.add(error.flag(), error))
-            .ok()?;
-        Some(Some(files))
+            .map_err(|()| Noted)?;
+        Ok(Some(files))
     }
 
-    fn jwt(&self, problems: &mut Problems) -> Option<Option<JwtConfig>> {
+    fn jwt(&self, problems: &mut Problems) -> Result<Option<JwtConfig>, Noted> {
         let given = [&self.jwt_issuer, &self.jwt_audience];
         let Some(jwks) = &self.jwks_file else {
             if given.iter().any(|flag| flag.is_some()) {
@@ -225,9 +229,9 @@ impl CallerArgs {
                     "jwks-file",
                     "is required with --jwt-issuer and --jwt-audience",
                 );
-                return None;
+                return Err(Noted);
             }
-            return Some(None);
+            return Ok(None);
         };
         for (flag, value) in ["jwt-issuer", "jwt-audience"].iter().zip(given) {
             if value.as_deref().is_none_or(str::is_empty) {
@@ -235,10 +239,10 @@ impl CallerArgs {
             }
         }
         check_keys(jwks, problems);
-        Some(Some(JwtConfig {
+        Ok(Some(JwtConfig {
             jwks: jwks.clone(),
-            issuer: self.jwt_issuer.clone()?,
-            audience: self.jwt_audience.clone()?,
+            issuer: self.jwt_issuer.clone().ok_or(Noted)?,
+            audience: self.jwt_audience.clone().ok_or(Noted)?,
         }))
     }
 }

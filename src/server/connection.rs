@@ -50,9 +50,6 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 /// because of the peer's errors. More than that is an attack.
 const MAX_PENDING_RESETS: usize = 64;
 const MAX_ERROR_RESETS: usize = 256;
-/// Time that an answer may take to be read, after the longest deadline.
-const MAX_ANSWER_TIME: Duration = Duration::from_secs(30);
-
 /// What the connections of a worker have in common.
 pub(super) struct Connections {
     pub(super) config: ConnectionConfig,
@@ -133,7 +130,7 @@ impl Connections {
         Life {
             config: self.config.clone(),
             accepted,
-            stuck_after: self.max_timeout + MAX_ANSWER_TIME,
+            stuck_after: self.max_timeout + self.config.answer_timeout,
             progress: Arc::default(),
             streams: Arc::default(),
             going_away: self.signals.draining.child_token(),

@@ -13,7 +13,7 @@ use tonic_health::{
 
 use crate::proto::customer_service_server::SERVICE_NAME;
 
-/// Whether the gateway takes calls: NOT_SERVING until it listens and from the signal to stop on.
+/// Whether the gateway takes calls: `NOT_SERVING` until it listens and from the signal to stop on.
 /// Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Health {
@@ -22,7 +22,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// NOT_SERVING, for `""` and for the service.
+    /// `NOT_SERVING`, for `""` and for the service.
     pub async fn new() -> Self {
         let health = Self {
             reporter: HealthReporter::new(),

@@ -53,7 +53,7 @@ impl Life {
         tokio::select! {
             () = self.going_away.cancelled() => Turn::GoAway(Closed::Drained),
             () = age => Turn::GoAway(Closed::Aged),
-            turn = self.misconduct() => turn,
+            turn = self.misconduct(self.config.max_idle) => turn,
         }
     }
 
@@ -73,7 +73,7 @@ impl Life {
         tokio::select! {
             () = grace => Turn::Close(reason),
             () = self.quiet() => Turn::Close(reason),
-            turn = self.misconduct() => turn,
+            turn = self.misconduct(Duration::MAX) => turn,
         }
     }
 
@@ -91,14 +91,16 @@ impl Life {
     }
 
     /// Ready when the peer doesn't do what a peer does.
-    async fn misconduct(&self) -> Turn {
+    async fn misconduct(&self, max_idle: Duration) -> Turn {
         let ConnectionConfig {
-            max_idle,
             handshake_timeout,
             stall_timeout,
             ..
         } = self.config;
-        let shortest = max_idle.min(handshake_timeout).min(stall_timeout);
+        let shortest = max_idle
+            .min(handshake_timeout)
+            .min(stall_timeout)
+            .min(self.period() * 4);
         let mut ticks = interval((shortest / 4).max(Duration::from_millis(1)));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut idle = Unchanged::new();

@@ -40,7 +40,7 @@ pub(super) struct Keys(Vec<Key>);
 
 struct Key {
     id: Option<String>,
-    key: DecodingKey,
+    verifier: DecodingKey,
     validation: Validation,
 }
 
@@ -111,7 +111,7 @@ impl Keys {
         let key = self
             .find(header.kid.as_deref())
             .ok_or("the token is signed with a key that the gateway doesn't have")?;
-        let body = decode::<Body>(token, &key.key, &key.validation)
+        let body = decode::<Body>(token, &key.verifier, &key.validation)
             .map_err(|error| describe(error.kind()))?
             .claims;
         if body.sub.is_empty() {
@@ -158,7 +158,7 @@ impl Key {
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         Some(Self {
             id: jwk.common.key_id.clone(),
-            key: DecodingKey::from_jwk(jwk).ok()?,
+            verifier: DecodingKey::from_jwk(jwk).ok()?,
             validation,
         })
     }

@@ -9,6 +9,12 @@
     reason = "tests"
 )]
 
+mod callers;
+mod connections;
 mod contract;
+mod drain;
+mod limits;
 mod program;
+mod rotation;
 mod support;
+mod tls;
