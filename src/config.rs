@@ -113,6 +113,8 @@ pub struct ServerConfig {
     pub tls: Option<TlsFiles>,
     /// Who may call.
     pub callers: CallerConfig,
+    /// Time between looks at the files of both, whether they have changed.
+    pub reload_interval: Duration,
     /// Time between `NOT_SERVING` and the end of accepting.
     pub drain_delay: Duration,
     /// Longest wait for calls in flight at the end.
@@ -132,6 +134,7 @@ impl Default for ServerConfig {
             connections: ConnectionConfig::default(),
             tls: None,
             callers: CallerConfig::default(),
+            reload_interval: Duration::from_secs(1),
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(25),
         }

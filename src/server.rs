@@ -147,10 +147,12 @@ fn follow_tls(
     let counters = Arc::clone(&handles.counters);
     let (tls, followed) = Tls::load(files, &counters.certificate).map_err(io::Error::other)?;
     let tls = Arc::new(tls);
-    let reloaded = Arc::clone(&tls);
+    let (reloaded, interval) = (Arc::clone(&tls), config.reload_interval);
     following.spawn(async move {
         let reload = || reloaded.reload();
-        followed.follow(&counters.certificate, reload).await;
+        followed
+            .follow(interval, &counters.certificate, reload)
+            .await;
     });
     Ok(Some(tls))
 }
@@ -167,10 +169,12 @@ fn follow_tokens(
     let counters = Arc::clone(&handles.counters);
     let (tokens, followed) = Tokens::load(jwt, &counters.token_keys).map_err(io::Error::other)?;
     let tokens = Arc::new(tokens);
-    let reloaded = Arc::clone(&tokens);
+    let (reloaded, interval) = (Arc::clone(&tokens), config.reload_interval);
     following.spawn(async move {
         let reload = || reloaded.reload();
-        followed.follow(&counters.token_keys, reload).await;
+        followed
+            .follow(interval, &counters.token_keys, reload)
+            .await;
     });
     Ok(Some(tokens))
 }

@@ -2,6 +2,7 @@
 
 use std::{
     convert::Infallible,
+    error::Error as _,
     pin::pin,
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -181,7 +182,8 @@ where
                 Ok(()) => closing,
                 Err(_) if life.progress.flooding.load(Relaxed) => Closed::Abusive,
                 Err(error) => {
-                    debug!(%error, "connection ended with an error");
+                    let cause = error.source().map(ToString::to_string);
+                    debug!(%error, cause, "connection ended with an error");
                     Closed::Failed
                 }
             },

@@ -1,6 +1,6 @@
 //! Takes up files that change, without a restart.
 //!
-//! By looking at their content every second, and not by being told of changes: Kubernetes swaps a
+//! By looking at their content again and again, and not by being told of changes: Kubernetes swaps a
 //! symlink above the directory, network file systems tell nothing, and a watch that was lost is
 //! noticed when the certificate has expired. These are a few small files.
 
@@ -17,9 +17,6 @@ use tokio::{task::spawn_blocking, time::sleep};
 use tracing::{error, info};
 
 use super::counters::Reloads;
-
-/// Time between looks.
-const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Files whose changes are taken up.
 #[derive(Debug)]
@@ -40,11 +37,12 @@ impl Followed {
     /// change again. Never ends.
     pub(super) async fn follow<E: Display>(
         mut self,
+        interval: Duration,
         reloads: &Reloads,
         load: impl Fn() -> Result<(), E>,
     ) {
         loop {
-            sleep(INTERVAL).await;
+            sleep(interval).await;
             let files = self.files.clone();
             let Ok(now) = spawn_blocking(move || fingerprint(&files)).await else {
                 return; // The runtime is shutting down.

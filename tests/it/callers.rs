@@ -1,5 +1,7 @@
 //! Who may call: by certificate, by token, by both.
 
+use std::time::Duration;
+
 use jsonwebtoken::{
     Algorithm, EncodingKey, Header, encode, get_current_timestamp,
     jwk::{Jwk, JwkSet, PublicKeyUse},
@@ -156,6 +158,7 @@ async fn gateway_with_tokens(secret: &Secret, entries: &[&'static str]) -> Gatew
     let mut config = Config::new(upstream.url());
     config.server.callers.jwt = Some(jwt(secret));
     config.server.callers.allow = allow(entries);
+    config.server.reload_interval = Duration::from_millis(50);
     Gateway::start(config).await
 }
 

@@ -2,7 +2,9 @@
 
 use std::{process::Stdio, time::Duration};
 
-use onboardflow_gateway::proto::customer_service_client::CustomerServiceClient;
+use onboardflow_gateway::proto::{
+    CreateCustomerRequest, customer_service_client::CustomerServiceClient,
+};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     process::{Child, Command},
@@ -179,8 +181,10 @@ async fn stuck_sandbox(flags: &[&str]) -> Child {
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
     let mut client = CustomerServiceClient::new(endpoint.connect().await.unwrap());
-    let mut request = create_request();
-    request.site_key = "sandbox-slow".to_owned();
+    let request = CreateCustomerRequest {
+        site_key: "sandbox-slow".to_owned(),
+        ..create_request()
+    };
     let mut second = client.clone();
     tokio::spawn(async move { client.create_customer(request).await });
     // On the same connection, so that the first has arrived when this one is answered.

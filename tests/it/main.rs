@@ -13,6 +13,7 @@ mod callers;
 mod connections;
 mod contract;
 mod drain;
+mod flags;
 mod limits;
 mod program;
 mod rotation;

@@ -37,6 +37,7 @@ pub async fn gateway_with(
     let upstream = Upstream::answering(200, CREATED).await;
     let mut config = Config::new(upstream.url());
     config.server.tls = Some(secret.files(demands_certificates));
+    config.server.reload_interval = Duration::from_millis(50);
     change(&mut config);
     Gateway::start(config).await
 }
@@ -87,7 +88,8 @@ async fn handshake(
 #[tokio::test]
 async fn tls_1_2_and_1_3_and_nothing_but_h2() {
     let ca = Authority::new();
-    let gateway = gateway(&Secret::tls(&ca.issue(&[NAME]), &ca), false).await;
+    let secret = Secret::tls(&ca.issue(&[NAME]), &ca);
+    let gateway = gateway(&secret, false).await;
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         assert_eq!(
             handshake(&gateway, &ca, version, b"h2").await.unwrap(),
@@ -109,7 +111,8 @@ async fn clients_know_the_gateway_by_its_certificate() {
         ca.issue_expired(&[NAME]),
         other.issue(&[NAME]),
     ] {
-        let gateway = gateway(&Secret::tls(&leaf, &ca), false).await;
+        let secret = Secret::tls(&leaf, &ca);
+        let gateway = gateway(&secret, false).await;
         assert!(connect(&gateway, &ca, None).await.is_err());
         gateway.stop().await;
     }
@@ -118,7 +121,8 @@ async fn clients_know_the_gateway_by_its_certificate() {
 #[tokio::test]
 async fn client_certificates_are_demanded_and_checked() {
     let (ca, other) = (Authority::new(), Authority::new());
-    let gateway = gateway(&Secret::tls(&ca.issue(&[NAME]), &ca), true).await;
+    let secret = Secret::tls(&ca.issue(&[NAME]), &ca);
+    let gateway = gateway(&secret, true).await;
     let expired = ca.issue_expired(&["web.test"]);
     let foreign = other.issue(&["web.test"]);
     for identity in [None, Some(&expired), Some(&foreign)] {
@@ -211,7 +215,10 @@ async fn broken_files_leave_the_old_ones_in_use() {
     ];
     for (index, files) in (1..).zip(broken) {
         secret.swap(&files);
-        until("noticed", || counters.certificate.failed() == index).await;
+        until(&format!("noticed {index}"), || {
+            counters.certificate.failed() == index
+        })
+        .await;
         let mut client = connect(&gateway, &ca, Some(&leaf)).await.unwrap();
         client.create_customer(create_request()).await.unwrap();
     }

@@ -86,6 +86,10 @@ impl Gateway {
             };
             server::run(listener, stop, service, &config, &running).await
         });
+        // What a test changes from here on is a change.
+        while !handles.health.is_ready() && !task.is_finished() {
+            tokio::task::yield_now().await;
+        }
         Self {
             address,
             handles,
