@@ -6,7 +6,6 @@ use std::{
     net::SocketAddr,
     panic,
     process::ExitCode,
-    time::Duration,
 };
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};

@@ -58,6 +58,7 @@ pub(super) enum Reached {
 pub(super) struct Failure {
     pub(super) reached: Reached,
     /// Whether the time of the attempt was up.
+    #[expect(dead_code, reason = "for retries, which come next")]
     pub(super) timed_out: bool,
     /// Whether it was the connection that had ended, before it took the request.
     ending: bool,

@@ -75,19 +75,15 @@ fn unpack(packed: &[u8], ending: Ending, limit: usize) -> (Bytes, Ending) {
     let read = MultiGzDecoder::new(packed)
         .take(cap)
         .read_to_end(&mut unpacked);
-    let ending = match read {
-        _ if unpacked.len() > limit => {
-            unpacked.truncate(limit);
-            Ending::TooLarge
-        }
-        Ok(_) => ending,
-        Err(error)
-            if ending == Ending::Complete && error.kind() == io::ErrorKind::UnexpectedEof =>
-        {
-            Ending::CutShort
-        }
-        // Not gzip after all: what was unpacked is no JSON document, which says enough.
-        Err(_) => ending,
+    let ended_early = |error: io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
+    let ending = if unpacked.len() > limit {
+        unpacked.truncate(limit);
+        Ending::TooLarge
+    } else if ending == Ending::Complete && read.is_err_and(ended_early) {
+        Ending::CutShort
+    } else {
+        // Where it was not gzip after all, what was unpacked is no JSON document, which says enough.
+        ending
     };
     (unpacked.into(), ending)
 }
