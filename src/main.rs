@@ -6,7 +6,6 @@ use std::{
     net::SocketAddr,
     panic,
     process::ExitCode,
-    time::Duration,
 };
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -107,7 +106,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Serve(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
             start_logging(&config.log);
-            block_on(serve(config))
+            block_on(serve(&config))
         }
         Command::Sandbox(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
@@ -132,12 +131,12 @@ fn block_on(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     outcome
 }
 
-async fn serve(config: ServeConfig) -> Result<(), Failure> {
+async fn serve(config: &ServeConfig) -> Result<(), Failure> {
     let stop = stop_signal()?;
-    let handles = Handles::new(&config.server).await;
+    let upstream = Upstream::new(&config.upstream)?;
     let listener = bind(config.listen).await?;
-    let upstream = config.upstream;
-    let service = move || Ok(Service::new(Upstream::new(&upstream)?));
+    let handles = Handles::new(&config.server).await;
+    let service = move || Service::new(upstream.for_worker());
     server::run(listener, stop, service, &config.server, &handles).await?;
     Ok(())
 }
@@ -147,16 +146,15 @@ async fn sandbox(config: &SandboxConfig) -> Result<(), Failure> {
     let rest = bind(config.rest_listen).await?;
     let grpc = bind(config.listen).await?;
     let token = SecretString::from(sandbox_key());
-    let upstream = UpstreamConfig {
-        base_url: Url::parse(&format!("http://{}", rest.local_addr()?))?,
-        extra_roots: Vec::new(),
-        credentials: Credentials::Gateway {
-            token: token.clone(),
-            scheme: AuthScheme::Token,
-        },
-        connect_timeout: Duration::from_secs(2),
-        max_response_bytes: config.max_response_bytes,
+    let base_url = Url::parse(&format!("http://{}", rest.local_addr()?))?;
+    let credentials = Credentials::Gateway {
+        token: token.clone(),
+        scheme: AuthScheme::Token,
     };
+    let upstream = Upstream::new(&UpstreamConfig {
+        max_response_bytes: config.max_response_bytes,
+        ..UpstreamConfig::new(base_url, credentials)
+    })?;
     let welcome = Welcome {
         grpc: grpc.local_addr()?,
         rest: rest.local_addr()?,
@@ -170,7 +168,7 @@ async fn sandbox(config: &SandboxConfig) -> Result<(), Failure> {
         let _ = until_drained.await;
     }));
     let handles = Handles::new(&config.server).await;
-    let service = move || Ok(Service::new(Upstream::new(&upstream)?));
+    let service = move || Service::new(upstream.for_worker());
     server::run(grpc, stop, service, &config.server, &handles).await?;
     drop(drained);
     emulated.await??;

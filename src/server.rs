@@ -56,7 +56,7 @@ pub use self::{
     tls::{TlsError, check as check_tls},
     tokens::check as check_jwks,
 };
-use crate::{config::ServerConfig, error::Source, proto::customer_service_server::CustomerService};
+use crate::{config::ServerConfig, proto::customer_service_server::CustomerService};
 
 /// The wait before accepting again after the system refused, for lack of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -89,7 +89,7 @@ impl Handles {
 pub async fn run<S: CustomerService>(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
-    make_service: impl Fn() -> Result<S, Source> + Send + Sync + 'static,
+    make_service: impl Fn() -> S + Send + Sync + 'static,
     config: &ServerConfig,
     handles: &Handles,
 ) -> io::Result<()> {

@@ -180,7 +180,9 @@ where
             biased;
             ended = connection.as_mut() => return match ended {
                 Ok(()) => closing,
-                Err(_) if life.progress.flooding.load(Relaxed) => Closed::Abusive,
+                Err(error) if life.progress.flooding.load(Relaxed) || is_calming(&error) => {
+                    Closed::Abusive
+                }
                 Err(error) => {
                     let cause = error.source().map(ToString::to_string);
                     debug!(%error, cause, "connection ended with an error");
@@ -198,6 +200,12 @@ where
             },
         }
     }
+}
+
+/// Whether h2 found that the peer does too much of something.
+fn is_calming(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM)
 }
 
 /// The calls of one connection.

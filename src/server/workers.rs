@@ -17,7 +17,7 @@ use super::{
     connection::Connections, counters::Counters, router::Router, router::Shared, signals::Signals,
     tls::Tls,
 };
-use crate::{error::Source, proto::customer_service_server::CustomerService};
+use crate::proto::customer_service_server::CustomerService;
 
 /// The workers, as the acceptor knows them.
 pub(super) struct Workers {
@@ -39,7 +39,7 @@ impl Workers {
     /// Starts as many as are configured.
     pub(super) async fn start<F, S>(blueprint: Blueprint<F>) -> io::Result<Self>
     where
-        F: Fn() -> Result<S, Source> + Send + Sync + 'static,
+        F: Fn() -> S + Send + Sync + 'static,
         S: CustomerService,
     {
         let blueprint = Arc::new(blueprint);
@@ -96,12 +96,12 @@ impl Workers {
 
 impl<F, S> Blueprint<F>
 where
-    F: Fn() -> Result<S, Source>,
+    F: Fn() -> S,
     S: CustomerService,
 {
     /// Made by the worker itself, so that what belongs to a runtime belongs to its own.
     fn connections(&self) -> io::Result<Connections> {
-        let service = (self.make_service)().map_err(io::Error::other)?;
+        let service = (self.make_service)();
         Ok(Connections {
             config: self.shared.config.connections.clone(),
             max_timeout: self.shared.config.max_timeout,
@@ -124,7 +124,7 @@ impl Worker {
     /// On a thread of its own.
     async fn start<F, S>(self, blueprint: Arc<Blueprint<F>>) -> io::Result<()>
     where
-        F: Fn() -> Result<S, Source> + Send + Sync + 'static,
+        F: Fn() -> S + Send + Sync + 'static,
         S: CustomerService,
     {
         let (started, starting) = oneshot::channel();
@@ -138,7 +138,7 @@ impl Worker {
 
     fn run<F, S>(self, blueprint: &Blueprint<F>, started: oneshot::Sender<io::Result<()>>)
     where
-        F: Fn() -> Result<S, Source>,
+        F: Fn() -> S,
         S: CustomerService,
     {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();

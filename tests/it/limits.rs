@@ -179,7 +179,7 @@ async fn a_panic_is_one_calls_failure() {
         drain_delay: Duration::ZERO,
         ..ServerConfig::default()
     };
-    let gateway = Gateway::with(|| Ok(Buggy), config).await;
+    let gateway = Gateway::with(|| Buggy, config).await;
     let mut client = gateway.client().await;
     for _ in 0..3 {
         let status = client.create_customer(create_request()).await.unwrap_err();

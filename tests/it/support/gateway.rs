@@ -4,9 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use onboardflow_gateway::{
     config::{AuthScheme, Credentials, ServerConfig, UpstreamConfig},
-    error::Source,
     proto::{
-        customer_service_client::CustomerServiceClient, customer_service_server::CustomerService,
+        CreateCustomerRequest, CreateCustomerResponse, UpdateCustomerRequest,
+        UpdateCustomerResponse, customer_service_client::CustomerServiceClient,
+        customer_service_server::CustomerService,
     },
     server::{self, Handles},
     service::Service,
@@ -14,7 +15,7 @@ use onboardflow_gateway::{
 };
 use secrecy::SecretString;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
-use tonic::transport::Channel;
+use tonic::{IntoRequest, Response, Status, transport::Channel};
 use url::Url;
 
 use super::{KEY, logs};
@@ -36,16 +37,13 @@ pub struct Config {
 impl Config {
     pub fn new(upstream: Url) -> Self {
         Self {
-            upstream: UpstreamConfig {
-                base_url: upstream,
-                extra_roots: Vec::new(),
-                credentials: Credentials::Gateway {
+            upstream: UpstreamConfig::new(
+                upstream,
+                Credentials::Gateway {
                     token: SecretString::from(KEY),
                     scheme: AuthScheme::Token,
                 },
-                connect_timeout: Duration::from_secs(2),
-                max_response_bytes: 1 << 20,
-            },
+            ),
             server: ServerConfig {
                 // On the test's own thread, so that it may pause the clock.
                 workers: 1,
@@ -64,14 +62,14 @@ impl Gateway {
     }
 
     pub async fn start(config: Config) -> Self {
-        let upstream = config.upstream;
-        let service = move || Ok(Service::new(Upstream::new(&upstream)?));
+        let upstream = Upstream::new(&config.upstream).unwrap();
+        let service = move || Service::new(upstream.for_worker());
         Self::with(service, config.server).await
     }
 
     /// In front of a service that a test brings.
     pub async fn with<S: CustomerService>(
-        service: impl Fn() -> Result<S, Source> + Send + Sync + 'static,
+        service: impl Fn() -> S + Send + Sync + 'static,
         config: ServerConfig,
     ) -> Self {
         logs::keep();
@@ -105,6 +103,22 @@ impl Gateway {
 
     pub async fn client(&self) -> CustomerServiceClient<Channel> {
         CustomerServiceClient::new(self.channel().await)
+    }
+
+    /// Creates a customer over a connection of its own.
+    pub async fn create(
+        &self,
+        request: impl IntoRequest<CreateCustomerRequest>,
+    ) -> Result<Response<CreateCustomerResponse>, Status> {
+        self.client().await.create_customer(request).await
+    }
+
+    /// Updates a customer over a connection of its own.
+    pub async fn update(
+        &self,
+        request: impl IntoRequest<UpdateCustomerRequest>,
+    ) -> Result<Response<UpdateCustomerResponse>, Status> {
+        self.client().await.update_customer(request).await
     }
 
     /// Tells it to stop.
