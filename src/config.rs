@@ -3,6 +3,7 @@
 
 mod args;
 mod checked;
+mod telemetry;
 
 use std::{env, fs, net::SocketAddr, path::Path, time::Duration};
 
@@ -15,6 +16,7 @@ use url::Url;
 pub use self::{
     args::{AuthScheme, Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs, ServeArgs},
     checked::Problems,
+    telemetry::{Effective, Tracing},
 };
 use self::{
     args::{CallArgs, CredentialsMode, DrainArgs, LogArgs, UpstreamArgs},
@@ -26,12 +28,16 @@ use self::{
 pub struct ServeConfig {
     /// Address for gRPC.
     pub listen: SocketAddr,
+    /// Address for the admin port.
+    pub admin_listen: SocketAddr,
     /// How OnboardFlow is called.
     pub upstream: UpstreamConfig,
     /// How callers are served.
     pub server: ServerConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// Whether calls are traced.
+    pub tracing: Tracing,
 }
 
 /// Everything that `sandbox` needs.
@@ -39,6 +45,8 @@ pub struct ServeConfig {
 pub struct SandboxConfig {
     /// Address for gRPC.
     pub listen: SocketAddr,
+    /// Address for the admin port.
+    pub admin_listen: SocketAddr,
     /// Address for the emulated REST API.
     pub rest_listen: SocketAddr,
     /// Cap on the body of a reply, in bytes.
@@ -47,6 +55,8 @@ pub struct SandboxConfig {
     pub server: ServerConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// Whether calls are traced.
+    pub tracing: Tracing,
 }
 
 /// What is logged, and how.
@@ -111,13 +121,17 @@ impl ServeArgs {
             problems.check("max-response-bytes", self.calls.max_response_bytes);
         let upstream = self.upstream.check(max_response_bytes, &mut problems);
         let listen = problems.check("listen", self.listen);
+        let admin_listen = problems.check("admin-listen", self.admin_listen);
         let log = self.log.check(&mut problems);
+        let tracing = Tracing::check(&mut problems);
         let config = (|| {
             Some(ServeConfig {
                 listen: listen?,
+                admin_listen: admin_listen?,
                 upstream: upstream?,
                 server: server?,
                 log: log?,
+                tracing: tracing?,
             })
         })();
         problems.finish(config)
@@ -132,15 +146,19 @@ impl SandboxArgs {
         let max_response_bytes =
             problems.check("max-response-bytes", self.calls.max_response_bytes);
         let listen = problems.check("listen", self.listen);
+        let admin_listen = problems.check("admin-listen", self.admin_listen);
         let rest_listen = problems.check("rest-listen", self.rest_listen);
         let log = self.log.check(&mut problems);
+        let tracing = Tracing::check(&mut problems);
         let config = (|| {
             Some(SandboxConfig {
                 listen: listen?,
+                admin_listen: admin_listen?,
                 rest_listen: rest_listen?,
                 max_response_bytes: max_response_bytes?,
                 server: server?,
                 log: log?,
+                tracing: tracing?,
             })
         })();
         problems.finish(config)

@@ -1,16 +1,19 @@
 //! What belongs to one call besides its message, and travels with it from the listener to the
 //! upstream.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::error::Sent;
+use crate::{error::Sent, telemetry::Trace};
 
 /// The metadata key that names a call in every log.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -29,6 +32,8 @@ pub struct Context {
     pub authorization: Option<HeaderValue>,
     /// How far the call has come.
     pub progress: Progress,
+    /// The call's place in a trace.
+    pub trace: Trace,
 }
 
 impl Context {
@@ -44,6 +49,7 @@ impl Context {
             deadline,
             authorization,
             progress: Progress::default(),
+            trace: Trace::None,
         }
     }
 
@@ -72,23 +78,54 @@ fn made_request_id() -> HeaderValue {
 }
 
 /// How far a call has come, as evidence: set by the transport when it happens, read by whoever has
-/// to say what became of the write.
+/// to say what became of the write, and by the log.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<AtomicBool>);
+pub struct Progress(Arc<Steps>);
+
+#[derive(Debug, Default)]
+struct Steps {
+    sending: AtomicBool,
+    attempts: AtomicU32,
+    upstream_micros: AtomicU64,
+}
 
 impl Progress {
     /// Notes that the request is leaving now.
     pub fn sending(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.sending.store(true, Ordering::Relaxed);
     }
 
     /// Whether any byte of the request can have left.
     #[must_use]
     pub fn sent(&self) -> Sent {
-        if self.0.load(Ordering::Relaxed) {
+        if self.0.sending.load(Ordering::Relaxed) {
             Sent::Maybe
         } else {
             Sent::No
         }
+    }
+
+    /// Notes an attempt at OnboardFlow that begins, and says how many there were before.
+    #[must_use]
+    pub fn attempted(&self) -> u32 {
+        self.0.attempts.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Attempts at OnboardFlow so far.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts.load(Ordering::Relaxed)
+    }
+
+    /// Notes the time that an attempt took.
+    pub fn spent_upstream(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.0.upstream_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// Time that attempts took so far.
+    #[must_use]
+    pub fn upstream(&self) -> Duration {
+        Duration::from_micros(self.0.upstream_micros.load(Ordering::Relaxed))
     }
 }

@@ -2,23 +2,30 @@
 
 use std::{
     env,
-    io::{self, IsTerminal as _, Write as _},
-    panic,
+    io::{self, Write as _},
+    net::SocketAddr,
     process::ExitCode,
+    sync::Arc,
     time::Duration,
 };
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use onboardflow_gateway::{
+    admin::Admin,
     config::{
-        AuthScheme, Cli, Command, Credentials, LogConfig, LogFormat, Problems, SandboxConfig,
-        ServeConfig, UpstreamConfig,
+        AuthScheme, Cli, Command, Credentials, Effective, LogConfig, Problems, SandboxConfig,
+        ServeConfig, Tracing, UpstreamConfig,
     },
     error::Source,
     healthcheck,
     sandbox::{OnboardFlow, Welcome},
-    server,
+    server::{self, Health},
     service::Service,
+    telemetry::{
+        Metrics, Telemetry, Tracer,
+        logs::{self, LogControl},
+        traces::Exporting,
+    },
     upstream::Upstream,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -27,7 +34,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
-use tracing::error;
+use tracing::info;
 use url::Url;
 
 /// `EX_USAGE` of sysexits(3): the configuration is bad.
@@ -52,7 +59,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse_arguments(&error),
     };
-    match run(cli.command) {
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(problems)) => {
             eprint!("onboardflow-gateway: bad configuration\n{problems}");
@@ -94,15 +101,19 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     ExitCode::from(BAD_CONFIGURATION)
 }
 
-fn run(command: Command) -> Result<(), Failure> {
-    match command {
+fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
         Command::Serve(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
-            start(&config.log)?.block_on(serve(&config))
+            let seen = Seen::start(&config.log, config.tracing, &cli.effective)?;
+            let result = runtime()?.block_on(serve(&config, &seen));
+            seen.stop(result)
         }
         Command::Sandbox(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
-            start(&config.log)?.block_on(sandbox(&config))
+            let seen = Seen::start(&config.log, config.tracing, &cli.effective)?;
+            let result = runtime()?.block_on(sandbox(&config, &seen));
+            seen.stop(result)
         }
         Command::Healthcheck(args) => {
             let address = args.check().map_err(Failure::Configuration)?;
@@ -112,9 +123,64 @@ fn run(command: Command) -> Result<(), Failure> {
     }
 }
 
-fn start(log: &LogConfig) -> Result<tokio::runtime::Runtime, Failure> {
-    start_logging(log);
-    Ok(runtime()?)
+/// What an operator sees of the process.
+struct Seen {
+    telemetry: Telemetry,
+    exporting: Option<Exporting>,
+    log: LogControl,
+    config: Arc<str>,
+}
+
+impl Seen {
+    fn start(log: &LogConfig, tracing: Tracing, effective: &Effective) -> Result<Self, Failure> {
+        let log = logs::start(log);
+        let config = effective.to_json();
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            ?tracing,
+            config,
+            "starting"
+        );
+        let (tracer, exporting) = match tracing {
+            Tracing::Off => (Tracer::default(), None),
+            Tracing::Otlp => {
+                let (tracer, exporting) = Tracer::from_environment()?;
+                (tracer, Some(exporting))
+            }
+        };
+        let telemetry = Telemetry {
+            metrics: Metrics::new(),
+            tracer,
+        };
+        Ok(Self {
+            telemetry,
+            exporting,
+            log,
+            config: config.into(),
+        })
+    }
+
+    /// Opens the admin port.
+    async fn show(&self, address: SocketAddr, health: &Health) -> io::Result<()> {
+        let listener = TcpListener::bind(address).await?;
+        info!(address = %listener.local_addr()?, "admin port");
+        let admin = Admin {
+            metrics: self.telemetry.metrics.clone(),
+            health: health.clone(),
+            log: Some(self.log.clone()),
+            config: Arc::clone(&self.config),
+        };
+        tokio::spawn(admin.serve(listener));
+        Ok(())
+    }
+
+    fn stop(self, result: Result<(), Failure>) -> Result<(), Failure> {
+        if let Some(exporting) = self.exporting {
+            exporting.stop();
+        }
+        info!("stopped");
+        result
+    }
 }
 
 fn runtime() -> io::Result<tokio::runtime::Runtime> {
@@ -123,29 +189,34 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
         .build()
 }
 
-async fn serve(config: &ServeConfig) -> Result<(), Failure> {
+async fn serve(config: &ServeConfig, seen: &Seen) -> Result<(), Failure> {
     let stop = stop_signal()?;
-    let upstream = Upstream::new(&config.upstream)?;
+    let health = Health::new().await;
+    seen.show(config.admin_listen, &health).await?;
+    let upstream = Upstream::new(&config.upstream, &seen.telemetry.metrics)?;
     let listener = TcpListener::bind(config.listen).await?;
-    server::run(listener, stop, Service::new(upstream), &config.server).await?;
+    let service = Service::new(upstream);
+    server::run(
+        listener,
+        stop,
+        service,
+        &health,
+        &seen.telemetry,
+        &config.server,
+    )
+    .await?;
     Ok(())
 }
 
-async fn sandbox(config: &SandboxConfig) -> Result<(), Failure> {
+async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
     let stop = stop_signal()?;
+    let health = Health::new().await;
+    seen.show(config.admin_listen, &health).await?;
     let rest = TcpListener::bind(config.rest_listen).await?;
     let grpc = TcpListener::bind(config.listen).await?;
     let token = SecretString::from(sandbox_key());
-    let upstream = Upstream::new(&UpstreamConfig {
-        base_url: Url::parse(&format!("http://{}", rest.local_addr()?))?,
-        extra_roots: Vec::new(),
-        credentials: Credentials::Gateway {
-            token: token.clone(),
-            scheme: AuthScheme::Token,
-        },
-        connect_timeout: Duration::from_secs(2),
-        max_response_bytes: config.max_response_bytes,
-    })?;
+    let upstream = sandboxs_upstream(config, rest.local_addr()?, token.clone())?;
+    let upstream = Upstream::new(&upstream, &seen.telemetry.metrics)?;
     let welcome = Welcome {
         grpc: grpc.local_addr()?,
         rest: rest.local_addr()?,
@@ -158,10 +229,36 @@ async fn sandbox(config: &SandboxConfig) -> Result<(), Failure> {
     let emulated = tokio::spawn(OnboardFlow::new(token).serve(rest, async {
         let _ = until_drained.await;
     }));
-    server::run(grpc, stop, Service::new(upstream), &config.server).await?;
+    let service = Service::new(upstream);
+    server::run(
+        grpc,
+        stop,
+        service,
+        &health,
+        &seen.telemetry,
+        &config.server,
+    )
+    .await?;
     drop(drained);
     emulated.await??;
     Ok(())
+}
+
+fn sandboxs_upstream(
+    config: &SandboxConfig,
+    rest: SocketAddr,
+    token: SecretString,
+) -> Result<UpstreamConfig, url::ParseError> {
+    Ok(UpstreamConfig {
+        base_url: Url::parse(&format!("http://{rest}"))?,
+        extra_roots: Vec::new(),
+        credentials: Credentials::Gateway {
+            token,
+            scheme: AuthScheme::Token,
+        },
+        connect_timeout: Duration::from_secs(2),
+        max_response_bytes: config.max_response_bytes,
+    })
 }
 
 /// 40 hex digits, as a real key has, and another one for each run.
@@ -192,25 +289,4 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
             std::process::exit(1);
         });
     })
-}
-
-fn start_logging(config: &LogConfig) {
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(config.filter.clone())
-        .with_writer(io::stderr);
-    let as_text = match config.format {
-        LogFormat::Text => true,
-        LogFormat::Json => false,
-        LogFormat::Auto => io::stderr().is_terminal(),
-    };
-    if as_text {
-        lines.with_ansi(io::stderr().is_terminal()).init();
-    } else {
-        lines.json().flatten_event(true).init();
-    }
-    // Where, and not what: the message of a panic may hold what was being worked on.
-    panic::set_hook(Box::new(|panic| {
-        let location = panic.location().map(ToString::to_string);
-        error!(location, "a task panicked");
-    }));
 }

@@ -2,6 +2,7 @@
 
 mod access_log;
 mod deadline;
+mod health;
 mod rescue;
 mod timeout;
 
@@ -15,19 +16,17 @@ use hyper_util::{
 };
 use tokio::net::{TcpListener, TcpStream};
 use tonic::{body::Body, codec::CompressionEncoding, service::Routes};
-use tonic_health::server::{HealthReporter, health_reporter};
 use tower::{Service as _, ServiceBuilder, util::BoxCloneSyncService};
 use tracing::{debug, info, warn};
 
-use self::{deadline::DeadlineLayer, rescue::RescueLayer};
+pub use self::health::Health;
+use self::{access_log::AccessLogLayer, deadline::DeadlineLayer, rescue::RescueLayer};
 use crate::{
     config::ServerConfig,
     proto::{self, customer_service_server::CustomerServiceServer},
     service::Service,
+    telemetry::Telemetry,
 };
-
-/// The server that the generated code makes of our service.
-type Customers = CustomerServiceServer<Service>;
 
 /// The stack in front of the service. Boxed, so that no signature carries its type.
 type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -38,11 +37,14 @@ pub async fn run(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
     service: Service,
+    health: &Health,
+    telemetry: &Telemetry,
     config: &ServerConfig,
 ) -> io::Result<()> {
-    let (health, router) = router(service, config)?;
+    let router = router(service, health, telemetry, config)?;
     let connections = GracefulShutdown::new();
     let mut shutdown = std::pin::pin!(shutdown);
+    health.set_serving().await;
     info!(address = %listener.local_addr()?, "serving");
     loop {
         tokio::select! {
@@ -61,10 +63,7 @@ pub async fn run(
     }
     drop(listener);
     info!("draining");
-    health.set_not_serving::<Customers>().await;
-    health
-        .set_service_status("", tonic_health::ServingStatus::NotServing)
-        .await;
+    health.set_not_serving().await;
     if tokio::time::timeout(config.drain_timeout, connections.shutdown())
         .await
         .is_err()
@@ -106,22 +105,24 @@ impl Router {
     }
 }
 
-fn router(service: Service, config: &ServerConfig) -> io::Result<(HealthReporter, Router)> {
-    // A new reporter says SERVING for "" and what is set here for the service.
-    let (reporter, health) = health_reporter();
-    let mut open = Routes::new(health);
+fn router(
+    service: Service,
+    health: &Health,
+    telemetry: &Telemetry,
+    config: &ServerConfig,
+) -> io::Result<Router> {
+    let mut open = Routes::new(health.service());
     if config.reflection {
         open = add_reflection(open).map_err(io::Error::other)?;
     }
-    let router = Router {
+    Ok(Router {
         open: open.prepare(),
-        stack: stack(service, config),
-    };
-    Ok((reporter, router))
+        stack: stack(service, telemetry, config),
+    })
 }
 
 /// The inbound stack, outermost first.
-fn stack(service: Service, config: &ServerConfig) -> Stack {
+fn stack(service: Service, telemetry: &Telemetry, config: &ServerConfig) -> Stack {
     let service = CustomerServiceServer::new(service)
         .accept_compressed(CompressionEncoding::Gzip)
         .accept_compressed(CompressionEncoding::Zstd)
@@ -130,9 +131,11 @@ fn stack(service: Service, config: &ServerConfig) -> Stack {
         .max_decoding_message_size(config.max_request_bytes);
 
     let stack = ServiceBuilder::new()
-        // Names the call, and turns every failure below into a status with details: an `Error` of
-        // ours, a bare status of tonic's, a panic.
-        .layer(RescueLayer::new(config.max_timeout))
+        // Names the call, and sees all that becomes of it.
+        .layer(AccessLogLayer::new(telemetry, config.max_timeout))
+        // Turns every failure below into a status with details: an `Error` of ours, a bare status of
+        // tonic's, a panic.
+        .layer(RescueLayer)
         // Bounds everything below, and drops it when the time is up: that ends the REST call.
         .layer(DeadlineLayer::new(
             config.default_timeout,

@@ -3,14 +3,13 @@
 mod credentials;
 mod http;
 
-use tracing::debug;
-
 pub use self::http::BuildError;
 use self::{credentials::KeyRing, http::Http};
 use crate::{
     config::UpstreamConfig,
     context::Context,
     error::Error,
+    telemetry::{Metrics, UpstreamMetrics},
     translate::{self, Operation},
 };
 
@@ -19,14 +18,16 @@ use crate::{
 pub struct Upstream {
     http: Http,
     keys: KeyRing,
+    metrics: UpstreamMetrics,
 }
 
 impl Upstream {
     /// Prepares all that calls have in common. Opens no connection yet.
-    pub fn new(config: &UpstreamConfig) -> Result<Self, BuildError> {
+    pub fn new(config: &UpstreamConfig, metrics: &Metrics) -> Result<Self, BuildError> {
         Ok(Self {
-            http: Http::new(config)?,
+            http: Http::new(config, metrics)?,
             keys: KeyRing::new(&config.credentials)?,
+            metrics: metrics.upstream.clone(),
         })
     }
 
@@ -43,8 +44,8 @@ impl Upstream {
             translate::redact(&mut error, &call);
             error
         })?;
-        if !decoded.unknown_fields.is_empty() {
-            debug!(fields = ?decoded.unknown_fields, "OnboardFlow's reply has fields unknown to the gateway");
+        for path in &decoded.unknown_fields {
+            self.metrics.unknown_field(path);
         }
         Ok(decoded.message)
     }

@@ -47,7 +47,9 @@ pub enum Sent {
 }
 
 impl Sent {
-    fn write(self) -> Write {
+    /// What can be said of the write.
+    #[must_use]
+    pub fn write(self) -> Write {
         match self {
             Self::No => Write::NotSent,
             Self::Maybe => Write::Unknown,
@@ -169,6 +171,19 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::InvalidRequest,
+        Self::Unimplemented,
+        Self::CallerUnauthenticated,
+        Self::CallerNotAllowed,
+        Self::RequestTooLarge,
+        Self::Overloaded,
+        Self::Draining,
+        Self::CircuitOpen,
+        Self::QuotaSpent,
+    ];
+
     fn row(self) -> Row {
         let (code, reason) = match self {
             Self::InvalidRequest => (Code::InvalidArgument, "INVALID_REQUEST"),

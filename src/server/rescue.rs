@@ -1,4 +1,4 @@
-//! Names each call, and turns every way in which it can fail into the status of the table.
+//! Turns every way in which a call can fail into the status of the table.
 //!
 //! Below stand layers that fail with an [`Error`], the service, whose errors come through tonic as
 //! the source of a bare status, tonic itself, which has statuses of its own for messages that it
@@ -8,7 +8,6 @@ use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
     task::{Context as TaskContext, Poll},
-    time::Duration,
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -17,32 +16,21 @@ use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
-use super::access_log;
+use super::access_log::Failed;
 use crate::{
     context::{Context, REQUEST_ID},
     error::{Error, Loss, Refusal},
 };
 
-/// Names each call, and gives its failure a status with details.
+/// Gives a call's failure a status with details.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RescueLayer {
-    max_timeout: Duration,
-}
-
-impl RescueLayer {
-    pub(super) fn new(max_timeout: Duration) -> Self {
-        Self { max_timeout }
-    }
-}
+pub(super) struct RescueLayer;
 
 impl<S> Layer<S> for RescueLayer {
     type Service = Rescue<S>;
 
     fn layer(&self, inner: S) -> Rescue<S> {
-        Rescue {
-            inner,
-            max_timeout: self.max_timeout,
-        }
+        Rescue { inner }
     }
 }
 
@@ -50,7 +38,6 @@ impl<S> Layer<S> for RescueLayer {
 #[derive(Clone, Debug)]
 pub(super) struct Rescue<S> {
     inner: S,
-    max_timeout: Duration,
 }
 
 impl<S> Service<Request<Body>> for Rescue<S>
@@ -67,10 +54,10 @@ where
         self.inner.poll_ready(cx).map(|_| Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let context = Context::new(request.headers(), Instant::now() + self.max_timeout);
-        request.extensions_mut().insert(context.clone());
-        let method = request.uri().path().to_owned();
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // The access log has put it there.
+        let context = request.extensions().get::<Context>().cloned();
+        let context = context.unwrap_or_else(|| Context::new(request.headers(), Instant::now()));
         let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
         Box::pin(async move {
             let answered = match call.await {
@@ -79,7 +66,7 @@ where
                 // The panic hook has logged where; what a panic says may be customer data.
                 Err(_) => Err(Error::new(Loss::Internal(context.progress.sent())).into()),
             };
-            let mut response = answered.unwrap_or_else(|status| dress(&status, &method, &context));
+            let mut response = answered.unwrap_or_else(|status| dress(&status, &context));
             response
                 .headers_mut()
                 .insert(REQUEST_ID, context.request_id);
@@ -102,15 +89,13 @@ fn failure(mut response: Response<Body>) -> Result<Response<Body>, Status> {
     }
 }
 
-/// The response for a failure, with all its details. This is where it is logged.
-fn dress(status: &Status, method: &str, context: &Context) -> Response<Body> {
-    let mut dressed = if let Some(error) = Error::of_status(status) {
-        access_log::failed(method, error, context);
-        error.to_status(context.request_id())
+/// The response for a failure, with all its details, and with what the access log says of it.
+fn dress(status: &Status, context: &Context) -> Response<Body> {
+    let (mut dressed, failed) = if let Some(error) = Error::of_status(status) {
+        (error.to_status(context.request_id()), Failed::from(error))
     } else {
         let error = tonics_own(status, context);
-        access_log::failed(method, &error, context);
-        error.to_status(context.request_id())
+        (error.to_status(context.request_id()), Failed::from(&error))
     };
     // An unknown encoding is answered with the known ones.
     if let Some(encodings) = status.metadata().get("grpc-accept-encoding") {
@@ -118,7 +103,9 @@ fn dress(status: &Status, method: &str, context: &Context) -> Response<Body> {
             .metadata_mut()
             .insert("grpc-accept-encoding", encodings.clone());
     }
-    dressed.into_http()
+    let mut response = dressed.into_http();
+    response.extensions_mut().insert(failed);
+    response
 }
 
 /// What tonic's own statuses mean: all but the last are about the request message.

@@ -26,6 +26,7 @@ use crate::{
     context::{Context, Progress, REQUEST_ID},
     error::{Error, Loss, Sent},
     rest::{Call, Effect, Ending, Reply},
+    telemetry::{Attempts, Metrics},
 };
 
 /// Sent as `User-Agent`.
@@ -49,10 +50,11 @@ pub(super) struct Http {
     client: Client,
     base_url: Url,
     max_response_bytes: usize,
+    attempts: Attempts,
 }
 
 impl Http {
-    pub(super) fn new(config: &UpstreamConfig) -> Result<Self, BuildError> {
+    pub(super) fn new(config: &UpstreamConfig, metrics: &Metrics) -> Result<Self, BuildError> {
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, JSON), (ACCEPT, JSON)]);
         let mut client = Client::builder()
             .user_agent(USER_AGENT)
@@ -69,6 +71,7 @@ impl Http {
             client: client.build()?,
             base_url: config.base_url.clone(),
             max_response_bytes: config.max_response_bytes,
+            attempts: metrics.upstream.attempts(&config.base_url),
         })
     }
 
@@ -86,20 +89,33 @@ impl Http {
             bytes: Some(call.body.clone()),
             progress: progress.clone(),
         };
-        let response = self
+        let url = self.url(call.path);
+        let attempt = self.attempts.begin(&call.method, &url, context);
+        let mut headers = HeaderMap::with_capacity(4);
+        headers.insert(AUTHORIZATION, key.authorization.clone());
+        headers.insert(REQUEST_ID, context.request_id.clone());
+        attempt.inject(&mut headers);
+        let sent = self
             .client
-            .request(call.method.clone(), self.url(call.path))
-            .header(AUTHORIZATION, key.authorization.clone())
-            .header(REQUEST_ID, context.request_id.clone())
+            .request(call.method.clone(), url)
+            .headers(headers)
             .body(reqwest::Body::wrap(body))
             .send()
-            .await
-            .map_err(|error| lost(progress.sent(), effect, error))?;
+            .await;
+        let response = match sent {
+            Ok(response) => response,
+            Err(error) => {
+                let error = lost(progress.sent(), effect, error);
+                attempt.lost(error.kind);
+                return Err(error);
+            }
+        };
 
         let status = response.status();
         #[expect(clippy::disallowed_methods, reason = "Retry-After may be a date")]
         let retry_after = retry_after(response.headers(), SystemTime::now());
         let (body, ending) = self.read(response).await;
+        attempt.answered(status);
         Ok(Reply {
             status,
             retry_after,

@@ -5,8 +5,9 @@ use std::{net::SocketAddr, time::Duration};
 use onboardflow_gateway::{
     config::{AuthScheme, Credentials, ServerConfig, UpstreamConfig},
     proto::customer_service_client::CustomerServiceClient,
-    server,
+    server::{self, Health},
     service::Service,
+    telemetry::Telemetry,
     upstream::Upstream,
 };
 use secrecy::SecretString;
@@ -19,6 +20,8 @@ use super::KEY;
 /// A running gateway.
 pub struct Gateway {
     pub address: SocketAddr,
+    pub health: Health,
+    pub telemetry: Telemetry,
     stop: oneshot::Sender<()>,
     task: JoinHandle<std::io::Result<()>>,
 }
@@ -27,6 +30,7 @@ pub struct Gateway {
 pub struct Config {
     pub upstream: UpstreamConfig,
     pub server: ServerConfig,
+    pub telemetry: Telemetry,
 }
 
 impl Config {
@@ -49,6 +53,7 @@ impl Config {
                 reflection: true,
                 drain_timeout: Duration::from_secs(5),
             },
+            telemetry: Telemetry::default(),
         }
     }
 }
@@ -63,15 +68,24 @@ impl Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let service = Service::new(Upstream::new(&config.upstream).unwrap());
+        let Config {
+            upstream,
+            server,
+            telemetry,
+        } = config;
+        let service = Service::new(Upstream::new(&upstream, &telemetry.metrics).unwrap());
+        let health = Health::new().await;
+        let (shared_health, shared_telemetry) = (health.clone(), telemetry.clone());
         let task = tokio::spawn(async move {
             let stop = async {
                 let _ = stopped.await;
             };
-            server::run(listener, stop, service, &config.server).await
+            server::run(listener, stop, service, &health, &telemetry, &server).await
         });
         Self {
             address,
+            health: shared_health,
+            telemetry: shared_telemetry,
             stop,
             task,
         }
