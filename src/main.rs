@@ -1,7 +1,7 @@
 //! The process: arguments, logs, ports, signals and exit codes. Everything else is in the library.
 
 use std::{
-    env,
+    env, fmt,
     io::{self, Write as _},
     net::SocketAddr,
     process::ExitCode,
@@ -62,14 +62,19 @@ fn main() -> ExitCode {
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(problems)) => {
-            eprint!("onboardflow-gateway: bad configuration\n{problems}");
+            complain(format_args!("bad configuration\n{problems}"));
             ExitCode::from(BAD_CONFIGURATION)
         }
         Err(Failure::Other(error)) => {
-            eprintln!("onboardflow-gateway: {error}");
+            complain(format_args!("{error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says why the process ends. Nobody may be listening, which is no reason to panic.
+fn complain(why: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "onboardflow-gateway: {why}");
 }
 
 /// Prints help and version as clap made them, and of anything else no more than the flag that is at
@@ -85,7 +90,9 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
             };
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            eprintln!("onboardflow-gateway: say serve, sandbox or healthcheck; see --help");
+            complain(format_args!(
+                "say serve, sandbox or healthcheck; see --help"
+            ));
         }
         kind => {
             let problem = kind.as_str().unwrap_or("bad arguments");
@@ -95,7 +102,7 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
                 }
                 _ => "the command line",
             };
-            eprintln!("onboardflow-gateway: {flag}: {problem}; see --help");
+            complain(format_args!("{flag}: {problem}; see --help"));
         }
     }
     ExitCode::from(BAD_CONFIGURATION)
@@ -161,8 +168,8 @@ impl Seen {
     }
 
     /// Opens the admin port.
-    async fn show(&self, address: SocketAddr, health: &Health) -> io::Result<()> {
-        let listener = TcpListener::bind(address).await?;
+    async fn show(&self, address: SocketAddr, health: &Health) -> Result<(), Source> {
+        let listener = bind(address).await?;
         info!(address = %listener.local_addr()?, "admin port");
         let admin = Admin {
             metrics: self.telemetry.metrics.clone(),
@@ -194,7 +201,7 @@ async fn serve(config: &ServeConfig, seen: &Seen) -> Result<(), Failure> {
     let health = Health::new().await;
     seen.show(config.admin_listen, &health).await?;
     let upstream = Upstream::new(&config.upstream, &seen.telemetry.metrics)?;
-    let listener = TcpListener::bind(config.listen).await?;
+    let listener = bind(config.listen).await?;
     let service = Service::new(upstream);
     server::run(
         listener,
@@ -212,8 +219,8 @@ async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
     let stop = stop_signal()?;
     let health = Health::new().await;
     seen.show(config.admin_listen, &health).await?;
-    let rest = TcpListener::bind(config.rest_listen).await?;
-    let grpc = TcpListener::bind(config.listen).await?;
+    let rest = bind(config.rest_listen).await?;
+    let grpc = bind(config.listen).await?;
     let token = SecretString::from(sandbox_key());
     let upstream = sandboxs_upstream(config, rest.local_addr()?, token.clone())?;
     let upstream = Upstream::new(&upstream, &seen.telemetry.metrics)?;
@@ -259,6 +266,11 @@ fn sandboxs_upstream(
         connect_timeout: Duration::from_secs(2),
         max_response_bytes: config.max_response_bytes,
     })
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Source> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| format!("can't listen on {address}: {error}").into())
 }
 
 /// 40 hex digits, as a real key has, and another one for each run.

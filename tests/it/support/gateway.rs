@@ -15,7 +15,7 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::transport::Channel;
 use url::Url;
 
-use super::KEY;
+use super::{KEY, logs};
 
 /// A running gateway.
 pub struct Gateway {
@@ -65,6 +65,7 @@ impl Gateway {
     }
 
     pub async fn start(config: Config) -> Self {
+        logs::keep();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
