@@ -6,10 +6,10 @@ mod http;
 pub use self::http::BuildError;
 use self::{credentials::KeyRing, http::Http};
 use crate::{
-    config::UpstreamConfig,
+    config::{Credentials, UpstreamConfig},
     context::Context,
     error::Error,
-    telemetry::{Metrics, UpstreamMetrics},
+    telemetry::{Metrics, Secret, UpstreamMetrics},
     translate::{self, Operation},
 };
 
@@ -24,6 +24,9 @@ pub struct Upstream {
 impl Upstream {
     /// Prepares all that calls have in common. Opens no connection yet.
     pub fn new(config: &UpstreamConfig, metrics: &Metrics) -> Result<Self, BuildError> {
+        if let Credentials::Gateway { .. } = config.credentials {
+            metrics.secrets.loaded(Secret::Token);
+        }
         Ok(Self {
             http: Http::new(config, metrics)?,
             keys: KeyRing::new(&config.credentials)?,
@@ -41,7 +44,7 @@ impl Upstream {
         let key = self.keys.for_call(context)?;
         let reply = self.http.send(&call, &key, Op::EFFECT, context).await?;
         let decoded = Op::decode(reply).map_err(|mut error| {
-            translate::redact(&mut error, &call);
+            translate::redact(&mut error, &call, &key.authorization);
             error
         })?;
         for path in &decoded.unknown_fields {

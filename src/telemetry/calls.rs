@@ -17,7 +17,7 @@ use tonic::Code;
 
 use super::histogram::Histogram;
 use crate::{
-    error::{Kind, Refusal},
+    error::{Kind, Refusal, Write},
     proto,
 };
 
@@ -73,7 +73,6 @@ pub struct Calls {
     methods: Arc<[Arc<Method>]>,
     other: Arc<Method>,
     refusals: Arc<[Counter; Refusal::ALL.len()]>,
-    failures: Family<Labels, Counter>,
 }
 
 /// The handles of one method.
@@ -88,6 +87,8 @@ pub struct Method {
     /// Made when a call first ends so: most codes never come, and each would be 17 lines.
     durations: [OnceLock<Histogram>; CODES.len()],
     duration: Family<Labels, Histogram>,
+    /// By reason and fate of the write.
+    failures: Vec<((&'static str, Write), Counter)>,
 }
 
 /// The families that every method has a part in.
@@ -97,6 +98,7 @@ struct Families {
     handled: Family<Labels, Counter>,
     in_flight: Family<Labels, Gauge>,
     duration: Family<Labels, Histogram>,
+    failures: Family<Labels, Counter>,
 }
 
 impl Calls {
@@ -111,12 +113,6 @@ impl Calls {
             "Calls that the gateway refused, with nothing sent to OnboardFlow",
             refusals.clone(),
         );
-        let failures = Family::default();
-        own.register(
-            "failures",
-            "Calls that failed, by reason and by what became of the write",
-            failures.clone(),
-        );
         let refusals = Refusal::ALL.map(|refusal| {
             let reason = Kind::Refused(refusal).row().reason;
             refusals.get_or_create_owned(&vec![("reason", reason.into())])
@@ -125,7 +121,6 @@ impl Calls {
             methods,
             other,
             refusals: Arc::new(refusals),
-            failures,
         }
     }
 
@@ -144,12 +139,10 @@ impl Calls {
         if let Kind::Refused(refusal) = kind {
             self.refusals[refusal as usize].inc();
         }
-        let labels = vec![
-            ("rpc_method", method.name.clone()),
-            ("reason", row.reason.into()),
-            ("write", row.write.as_str().into()),
-        ];
-        self.failures.get_or_create(&labels).inc();
+        let row = (row.reason, row.write);
+        if let Some((_, counter)) = method.failures.iter().find(|(known, _)| *known == row) {
+            counter.inc();
+        }
     }
 }
 
@@ -206,6 +199,11 @@ impl Families {
             "Calls that are under way",
             families.in_flight.clone(),
         );
+        registry.register(
+            "onboardflow_gateway_failures",
+            "Calls that failed, by reason and by what became of the write",
+            families.failures.clone(),
+        );
         families
     }
 
@@ -236,8 +234,27 @@ impl Families {
             handled,
             durations: [const { OnceLock::new() }; CODES.len()],
             duration: self.duration.clone(),
+            failures: self.failures(&name),
             name,
         }
+    }
+
+    /// All rows of the table of failures, so that a rate is right from the first one on.
+    fn failures(&self, method: &str) -> Vec<((&'static str, Write), Counter)> {
+        let mut failures: Vec<((&'static str, Write), Counter)> = Vec::new();
+        for row in Kind::all().map(Kind::row) {
+            let key = (row.reason, row.write);
+            if failures.iter().any(|(known, _)| *known == key) {
+                continue;
+            }
+            let labels = vec![
+                ("rpc_method", method.to_owned().into()),
+                ("reason", row.reason.into()),
+                ("write", row.write.as_str().into()),
+            ];
+            failures.push((key, self.failures.get_or_create_owned(&labels)));
+        }
+        failures
     }
 }
 
@@ -279,6 +296,13 @@ mod tests {
             assert_eq!(code_name(Code::from_i32(number)), name);
         }
         assert_eq!(code_name(Code::Unauthenticated), "UNAUTHENTICATED");
+    }
+
+    #[test]
+    fn refusals_are_numbered_in_their_order() {
+        for (number, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal as usize, number, "{refusal:?}");
+        }
     }
 
     #[test]

@@ -12,3 +12,4 @@
 mod contract;
 mod program;
 mod support;
+mod telemetry;
