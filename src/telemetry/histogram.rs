@@ -49,11 +49,11 @@ impl TypedMetric for Histogram {
 
 impl EncodeMetric for Histogram {
     fn encode(&self, mut encoder: MetricEncoder) -> Result<(), std::fmt::Error> {
-        // The encoder writes the largest double as +Inf, and adds the buckets up.
+        // The encoder adds the buckets up.
         let bounds = BOUNDS
             .iter()
             .map(|&bound| Duration::from_millis(bound).as_secs_f64())
-            .chain([f64::MAX]);
+            .chain([f64::INFINITY]);
         let buckets: Vec<_> = bounds
             .zip(self.0.counts.iter().map(|count| count.load(Relaxed)))
             .collect();

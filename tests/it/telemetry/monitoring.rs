@@ -28,10 +28,15 @@ fn asked_for(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// Every series' name, of a gateway to which everything has happened once.
+/// Every series' name, and every histogram's, of a gateway to which everything has happened once.
 fn exposed(metrics: &str) -> BTreeSet<&str> {
-    let lines = metrics.lines().filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| line.split(['{', ' ']).next()).collect()
+    let names = metrics
+        .lines()
+        .filter_map(|line| match line.strip_prefix("# TYPE ") {
+            Some(family) => family.strip_suffix(" histogram"),
+            None => line.split(['{', ' ', '#']).next(),
+        });
+    names.collect()
 }
 
 /// What happens too seldom to wait for.
@@ -41,7 +46,9 @@ fn seldom(metrics: &Metrics) {
     metrics.upstream.retried("UPSTREAM_UNREACHABLE", "repeated");
     metrics.upstream.unknown_field("data.plan");
     metrics.secrets.reload_failed(Secret::Certificate);
-    metrics.secrets.expires(Secret::Certificate, SystemTime::UNIX_EPOCH);
+    metrics
+        .secrets
+        .expires(Secret::Certificate, SystemTime::UNIX_EPOCH);
 }
 
 #[tokio::test]
@@ -53,19 +60,34 @@ async fn every_metric_that_is_asked_for_is_exposed() {
     seldom(&gateway.telemetry.metrics);
     let metrics = gateway.telemetry.metrics.encode().unwrap();
     let exposed = exposed(&metrics);
-    for (name, text) in [("rules", RULES), ("dashboard", DASHBOARD), ("operations", OPERATIONS)] {
+    for (name, text) in [
+        ("rules", RULES),
+        ("dashboard", DASHBOARD),
+        ("operations", OPERATIONS),
+    ] {
         let missing: Vec<_> = asked_for(text).difference(&exposed).copied().collect();
-        assert!(missing.is_empty(), "{name}: {missing:?} are not in\n{metrics}");
+        assert!(
+            missing.is_empty(),
+            "{name}: {missing:?} are not in\n{metrics}"
+        );
     }
     gateway.stop().await;
 }
 
 #[test]
 fn every_alert_is_played_and_explained() {
-    let alerts = RULES.lines().filter_map(|line| line.trim().strip_prefix("- alert: "));
+    let alerts = RULES
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "));
     for alert in alerts {
-        assert!(RULES_TEST.contains(&format!("alertname: {alert}\n")), "{alert} is not tested");
-        assert!(OPERATIONS.contains(&format!("### {alert}\n")), "{alert} is not explained");
+        assert!(
+            RULES_TEST.contains(&format!("alertname: {alert}\n")),
+            "{alert} is not tested"
+        );
+        assert!(
+            OPERATIONS.contains(&format!("### {alert}\n")),
+            "{alert} is not explained"
+        );
         let runbook = format!("runbook: docs/operations.md#{}", alert.to_lowercase());
         assert!(RULES.contains(&runbook), "{alert} has no runbook");
     }
