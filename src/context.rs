@@ -90,9 +90,14 @@ struct Steps {
 }
 
 impl Progress {
-    /// Notes that the request is leaving now.
+    /// Notes that some of the request may have left. That stays true whatever later attempts do.
     pub fn sending(&self) {
         self.0.sending.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes back what [`Self::sending`] noted too early: it turned out that nothing was taken.
+    pub fn not_sent(&self) {
+        self.0.sending.store(false, Ordering::Relaxed);
     }
 
     /// Whether any byte of the request can have left.

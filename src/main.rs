@@ -6,7 +6,6 @@ use std::{
     net::SocketAddr,
     process::ExitCode,
     sync::Arc,
-    time::Duration,
 };
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -150,8 +149,8 @@ impl Seen {
         );
         let (tracer, exporting) = match tracing {
             Tracing::Off => (Tracer::default(), None),
-            Tracing::Otlp => {
-                let (tracer, exporting) = Tracer::from_environment()?;
+            Tracing::Otlp { timeout } => {
+                let (tracer, exporting) = Tracer::from_environment(timeout)?;
                 (tracer, Some(exporting))
             }
         };
@@ -222,7 +221,15 @@ async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
     let rest = bind(config.rest_listen).await?;
     let grpc = bind(config.listen).await?;
     let token = SecretString::from(sandbox_key());
-    let upstream = sandboxs_upstream(config, rest.local_addr()?, token.clone())?;
+    let base_url = Url::parse(&format!("http://{}", rest.local_addr()?))?;
+    let credentials = Credentials::Gateway {
+        token: token.clone(),
+        scheme: AuthScheme::Token,
+    };
+    let upstream = UpstreamConfig {
+        max_response_bytes: config.max_response_bytes,
+        ..UpstreamConfig::new(base_url, credentials)
+    };
     let upstream = Upstream::new(&upstream, &seen.telemetry.metrics)?;
     let welcome = Welcome {
         grpc: grpc.local_addr()?,
@@ -249,23 +256,6 @@ async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
     drop(drained);
     emulated.await??;
     Ok(())
-}
-
-fn sandboxs_upstream(
-    config: &SandboxConfig,
-    rest: SocketAddr,
-    token: SecretString,
-) -> Result<UpstreamConfig, url::ParseError> {
-    Ok(UpstreamConfig {
-        base_url: Url::parse(&format!("http://{rest}"))?,
-        extra_roots: Vec::new(),
-        credentials: Credentials::Gateway {
-            token,
-            scheme: AuthScheme::Token,
-        },
-        connect_timeout: Duration::from_secs(2),
-        max_response_bytes: config.max_response_bytes,
-    })
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Source> {

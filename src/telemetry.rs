@@ -8,6 +8,7 @@ mod attempt;
 mod calls;
 mod histogram;
 pub mod logs;
+mod otlp;
 mod process;
 mod secrets;
 pub mod traces;

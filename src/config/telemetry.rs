@@ -1,6 +1,6 @@
 //! What an operator is shown: whether calls are traced, and the configuration that is in force.
 
-use std::{collections::BTreeMap, env};
+use std::{collections::BTreeMap, env, time::Duration};
 
 use clap::{ArgMatches, Command, parser::ValueSource};
 use serde::Serialize;
@@ -8,13 +8,19 @@ use url::Url;
 
 use super::Problems;
 
+/// Longest time that an export may take, where the environment does not say.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Whether calls are traced. The exporter reads the rest of `OTEL_*` itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tracing {
     /// No exporter is asked for.
     Off,
     /// Spans are sent by OTLP.
-    Otlp,
+    Otlp {
+        /// Longest time that an export may take.
+        timeout: Duration,
+    },
 }
 
 impl Tracing {
@@ -46,7 +52,10 @@ impl Tracing {
             );
             return None;
         }
-        Some(Self::Otlp)
+        let timeout = otlp("TIMEOUT").and_then(|millis| millis.parse().ok());
+        Some(Self::Otlp {
+            timeout: timeout.map_or(EXPORT_TIMEOUT, Duration::from_millis),
+        })
     }
 }
 

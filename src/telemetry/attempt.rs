@@ -2,13 +2,9 @@
 
 use http::{HeaderMap, Method, StatusCode};
 use tokio::time::Instant;
-use url::Url;
 
 use super::{traces::Trace, upstream::Attempts};
-use crate::{
-    context::{Context, Progress},
-    error::Kind,
-};
+use crate::context::{Context, Progress};
 
 /// What an attempt is counted as that was dropped before its answer: the caller went, or its time was
 /// up.
@@ -28,7 +24,7 @@ pub struct Attempt {
 impl Attempts {
     /// Begins an attempt.
     #[must_use]
-    pub fn begin(&self, method: &Method, url: &Url, context: &Context) -> Attempt {
+    pub fn begin(&self, method: &Method, path: &str, context: &Context) -> Attempt {
         self.begun();
         let before = context.progress.attempted();
         Attempt {
@@ -36,7 +32,7 @@ impl Attempts {
             method: method.clone(),
             started: Instant::now(),
             progress: context.progress.clone(),
-            trace: context.trace.attempt(method, url, self.server(), before),
+            trace: context.trace.attempt(method, path, self, before),
             ended: false,
         }
     }
@@ -58,8 +54,8 @@ impl Attempt {
     }
 
     /// It ended without an answer.
-    pub fn lost(mut self, kind: Kind) {
-        self.end(kind.row().reason);
+    pub fn lost(mut self, error_type: &'static str) {
+        self.end(error_type);
     }
 
     fn end(&mut self, error_type: &'static str) {

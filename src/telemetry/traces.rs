@@ -5,7 +5,7 @@
 //! the check of an `Option`, and so that nothing that is logged can become an attribute. A caller's
 //! context is passed on to OnboardFlow in either case.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use opentelemetry::{
@@ -14,7 +14,7 @@ use opentelemetry::{
     trace::{SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider as _},
 };
 use opentelemetry_http::{HeaderExtractor, HeaderInjector};
-use opentelemetry_otlp::SpanExporter;
+use opentelemetry_otlp::{SpanExporter, WithHttpConfig as _};
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
@@ -23,9 +23,12 @@ use opentelemetry_sdk::{
 };
 use tonic::Code;
 use tracing::warn;
-use url::Url;
 
-use super::calls::{code_name, is_server_error};
+use super::{
+    calls::{code_name, is_server_error},
+    otlp::Collector,
+    upstream::Attempts,
+};
 use crate::error::{Row, Source};
 
 const TRACEPARENT: &str = "traceparent";
@@ -43,8 +46,13 @@ pub struct Exporting(SdkTracerProvider);
 
 impl Tracer {
     /// Makes spans, and sends them as the environment says.
-    pub fn from_environment() -> Result<(Self, Exporting), Source> {
-        let exporter = SpanExporter::builder().with_http().build()?;
+    ///
+    /// `timeout` is how long an export may take.
+    pub fn from_environment(timeout: Duration) -> Result<(Self, Exporting), Source> {
+        let exporter = SpanExporter::builder()
+            .with_http()
+            .with_http_client(Collector::new(timeout)?)
+            .build()?;
         let provider = SdkTracerProvider::builder()
             .with_resource(resource())
             .with_batch_exporter(exporter)
@@ -191,23 +199,17 @@ impl Trace {
         span.end();
     }
 
-    /// Begins the span of an attempt at `url`, whose query is left out: it may hold a secret.
-    pub(super) fn attempt(
-        &self,
-        method: &Method,
-        url: &Url,
-        (address, port): (&str, &str),
-        resends: u32,
-    ) -> Self {
+    /// Begins the span of an attempt.
+    pub(super) fn attempt(&self, method: &Method, path: &str, to: &Attempts, resends: u32) -> Self {
         let Self::Recorded(Recorded { tracer, scope }) = self else {
             return self.clone();
         };
-        let shown = format!("{}{}", url.origin().ascii_serialization(), url.path());
+        let [url, address, port] = to.server();
         let mut attributes = vec![
             KeyValue::new("http.request.method", method.as_str().to_owned()),
             KeyValue::new("server.address", address.to_owned()),
             KeyValue::new("server.port", port.parse::<i64>().unwrap_or_default()),
-            KeyValue::new("url.full", shown),
+            KeyValue::new("url.full", format!("{url}{path}")),
         ];
         if resends > 0 {
             attributes.push(KeyValue::new(

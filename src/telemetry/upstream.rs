@@ -97,7 +97,9 @@ impl UpstreamMetrics {
     pub fn attempts(&self, server: &Url) -> Attempts {
         let address = server.host_str().unwrap_or_default().to_owned();
         let port = server.port_or_known_default().unwrap_or_default();
+        let origin = server.origin().ascii_serialization();
         let server = Server {
+            url: format!("{origin}{}", server.path().trim_end_matches('/')),
             address,
             port: port.to_string(),
             duration: self.duration.clone(),
@@ -156,6 +158,8 @@ struct Handles {
 
 #[derive(Debug)]
 struct Server {
+    /// Without its query, which may hold a secret.
+    url: String,
     address: String,
     port: String,
     duration: Family<Labels, Histogram>,
@@ -195,9 +199,10 @@ impl Attempts {
         server.duration.get_or_create(&labels).observe(duration);
     }
 
-    /// Name and port of the server.
-    pub(super) fn server(&self) -> (&str, &str) {
-        (&self.0.server.address, &self.0.server.port)
+    /// URL, name and port of the server.
+    pub(super) fn server(&self) -> [&str; 3] {
+        let server = &self.0.server;
+        [&server.url, &server.address, &server.port]
     }
 }
 

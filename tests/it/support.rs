@@ -1,6 +1,7 @@
 //! What tests start: a gateway, and an upstream that says what it is told to say.
 
 mod gateway;
+mod http;
 pub mod logs;
 mod upstream;
 
@@ -11,6 +12,7 @@ use tonic_types::StatusExt as _;
 
 pub use self::{
     gateway::{Config, Gateway},
+    http::http,
     upstream::{Received, Upstream, nobody, response},
 };
 

@@ -39,16 +39,13 @@ pub struct Config {
 impl Config {
     pub fn new(upstream: Url) -> Self {
         Self {
-            upstream: UpstreamConfig {
-                base_url: upstream,
-                extra_roots: Vec::new(),
-                credentials: Credentials::Gateway {
+            upstream: UpstreamConfig::new(
+                upstream,
+                Credentials::Gateway {
                     token: SecretString::from(KEY),
                     scheme: AuthScheme::Token,
                 },
-                connect_timeout: Duration::from_secs(2),
-                max_response_bytes: 1 << 20,
-            },
+            ),
             server: ServerConfig {
                 default_timeout: Duration::from_secs(10),
                 max_timeout: Duration::from_secs(60),

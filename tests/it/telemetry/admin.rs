@@ -2,19 +2,17 @@
 
 use std::net::SocketAddr;
 
-use http::StatusCode;
 use onboardflow_gateway::{
     admin::Admin,
     config::{LogConfig, LogFormat},
     server::Health,
     telemetry::{Metrics, logs},
 };
-use reqwest::{Client, Method};
 use tokio::net::TcpListener;
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::support::{Gateway, Upstream, create_request};
+use crate::support::{Gateway, Upstream, create_request, http};
 
 /// The admin port of a gateway with this health, and no log but one that goes nowhere.
 async fn admin(health: &Health, metrics: &Metrics) -> SocketAddr {
@@ -37,20 +35,8 @@ async fn admin(health: &Health, metrics: &Metrics) -> SocketAddr {
     address
 }
 
-async fn ask(
-    method: Method,
-    address: SocketAddr,
-    path: &str,
-    body: &'static str,
-) -> (StatusCode, String) {
-    let client = Client::builder().no_proxy().build().unwrap();
-    let url = format!("http://{address}{path}");
-    let response = client.request(method, url).body(body).send().await.unwrap();
-    (response.status(), response.text().await.unwrap())
-}
-
-async fn get(address: SocketAddr, path: &str) -> (StatusCode, String) {
-    ask(Method::GET, address, path, "").await
+async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    http("GET", address, path, "").await
 }
 
 #[tokio::test]
@@ -121,11 +107,11 @@ async fn metrics_config_and_log_are_shown() {
     );
     assert_eq!(
         get(address, "/config").await,
-        (StatusCode::OK, r#"{"listen":"here"}"#.to_owned())
+        (200, r#"{"listen":"here"}"#.to_owned())
     );
 
     assert_eq!(get(address, "/log").await.1, "info\n");
-    let set = |filter| ask(Method::PUT, address, "/log", filter);
+    let set = |filter| http("PUT", address, "/log", filter);
     assert_eq!(set("debug").await.0, 204);
     assert_eq!(get(address, "/log").await.1, "debug\n");
     assert_eq!(set("no=such=filter").await.0, 400);

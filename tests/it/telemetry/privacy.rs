@@ -20,7 +20,7 @@ use tokio::{
 use tonic::{Request, Status, client::Grpc, transport::Channel};
 use tonic_prost::ProstCodec;
 
-use crate::support::{Upstream, create_request, response};
+use crate::support::{Upstream, create_request, http, response};
 
 /// In every value that is given to the gateway to hide, whatever its case.
 const HIDDEN: &str = "unm1stakable";
@@ -287,9 +287,8 @@ async fn nothing_of_a_customer_is_seen_on_any_path() {
     refused(&channel).await;
     answered(&mut CustomerServiceClient::new(channel), &script).await;
     for path in ["metrics", "config", "log"] {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        let answer = http.get(format!("http://{admin}/{path}")).send().await;
-        assert_hidden(path, &answer.unwrap().text().await.unwrap());
+        let (_, answer) = http("GET", admin, &format!("/{path}"), "").await;
+        assert_hidden(path, &answer);
     }
     end(child).await;
 
