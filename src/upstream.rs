@@ -19,7 +19,7 @@ use crate::{
     context::Context,
     error::{Error, Loss},
     rest::{Call, Effect, Reply},
-    telemetry::{Metrics, Secret, UpstreamMetrics},
+    telemetry::{Attempts, Metrics, Secret, UpstreamMetrics},
     translate::{self, Operation},
 };
 
@@ -43,6 +43,7 @@ pub struct Upstream {
     http: Http,
     keys: KeyRing,
     metrics: UpstreamMetrics,
+    attempts: Attempts,
 }
 
 impl Upstream {
@@ -52,9 +53,10 @@ impl Upstream {
             metrics.secrets.loaded(Secret::Token);
         }
         Ok(Self {
-            http: Http::new(config, metrics)?,
+            http: Http::new(config)?,
             keys: KeyRing::new(&config.credentials)?,
             metrics: metrics.upstream.clone(),
+            attempts: metrics.upstream.attempts(&config.base_url),
         })
     }
 
@@ -94,8 +96,27 @@ impl Upstream {
         effect: Effect,
         context: &Context,
     ) -> Result<Reply, Error> {
-        let sent = self.http.send(call, key, context, Instant::now() + FOREVER);
-        sent.await.map_err(|failure| lost(failure, effect))
+        let attempt = self.attempts.begin(&call.method, call.path, context);
+        let until = Instant::now() + FOREVER;
+        match self.http.send(call, key, context, &attempt, until).await {
+            Ok(reply) => {
+                attempt.answered(reply.status);
+                Ok(reply)
+            }
+            Err(failure) => {
+                attempt.lost(error_type(&failure));
+                Err(lost(failure, effect))
+            }
+        }
+    }
+}
+
+/// The name of a failure in metrics and spans.
+fn error_type(failure: &Failure) -> &'static str {
+    match failure.reached {
+        _ if failure.timed_out => "timeout",
+        Reached::Nothing | Reached::Connected => "UPSTREAM_UNREACHABLE",
+        Reached::Sent => "UPSTREAM_CONNECTION_LOST",
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
     context::{Context, Progress, REQUEST_ID},
     error::{Sent, Source},
     rest::{Call, Ending, Reply},
-    telemetry::{Attempt, Attempts, Metrics},
+    telemetry::Attempt,
 };
 
 /// Sent as `User-Agent`.
@@ -86,12 +86,11 @@ struct Target {
     /// Whether a proxy passes the requests on, which then have to name the host in their first line.
     forwarded: bool,
     max_response_bytes: usize,
-    attempts: Attempts,
 }
 
 impl Http {
-    pub(super) fn new(config: &UpstreamConfig, metrics: &Metrics) -> Result<Self, BuildError> {
-        let target = Target::new(config, metrics)?;
+    pub(super) fn new(config: &UpstreamConfig) -> Result<Self, BuildError> {
+        let target = Target::new(config)?;
         let base = Uri::builder()
             .scheme(target.scheme.clone())
             .authority(target.authority.clone())
@@ -119,31 +118,16 @@ impl Http {
         call: &Call,
         key: &Key,
         context: &Context,
-        until: Instant,
-    ) -> Result<Reply, Failure> {
-        let attempt = self.target.attempts.begin(&call.method, call.path, context);
-        let ended = self.attempt(&attempt, call, key, context, until).await;
-        match &ended {
-            Ok(reply) => attempt.answered(reply.status),
-            Err(failure) => attempt.lost(failure.error_type()),
-        }
-        ended
-    }
-
-    async fn attempt(
-        &self,
         attempt: &Attempt,
-        call: &Call,
-        key: &Key,
-        context: &Context,
         until: Instant,
     ) -> Result<Reply, Failure> {
         loop {
-            let mut request = self.target.request(call, key, context)?;
-            attempt.inject(request.headers_mut());
             let lease = self.pool.lease().await.map_err(Failure::unconnected)?;
             let reused = lease.reused;
-            match self.exchange(lease, request, key, context, until).await {
+            match self
+                .exchange(lease, call, key, context, attempt, until)
+                .await
+            {
                 // A kept connection that the server closed: the commonest failure in life, and no
                 // attempt at all, as nothing left. The pool runs out of them.
                 Err(Failure { ending: true, .. }) if reused => {}
@@ -155,11 +139,14 @@ impl Http {
     async fn exchange(
         &self,
         lease: Lease,
-        mut request: Outgoing,
+        call: &Call,
         key: &Key,
         context: &Context,
+        attempt: &Attempt,
         until: Instant,
     ) -> Result<Reply, Failure> {
+        let mut request = self.target.request(call, key, context)?;
+        attempt.inject(request.headers_mut());
         match lease.channel {
             Channel::Exclusive(mut connection) => {
                 let response = exclusively(&mut connection, request, &context.progress, until);
@@ -318,15 +305,6 @@ fn verdict(error: &hyper::Error) -> Option<Verdict> {
 }
 
 impl Failure {
-    /// Its name in metrics and spans.
-    fn error_type(&self) -> &'static str {
-        match self.reached {
-            _ if self.timed_out => "timeout",
-            Reached::Nothing | Reached::Connected => "UPSTREAM_UNREACHABLE",
-            Reached::Sent => "UPSTREAM_CONNECTION_LOST",
-        }
-    }
-
     fn unconnected(cause: Source) -> Self {
         Self {
             reached: Reached::Nothing,
@@ -347,7 +325,7 @@ impl Failure {
 }
 
 impl Target {
-    fn new(config: &UpstreamConfig, metrics: &Metrics) -> Result<Self, BuildError> {
+    fn new(config: &UpstreamConfig) -> Result<Self, BuildError> {
         let base: Uri = config
             .base_url
             .as_str()
@@ -376,7 +354,6 @@ impl Target {
             headers,
             forwarded: forward.is_some(),
             max_response_bytes: config.max_response_bytes,
-            attempts: metrics.upstream.attempts(&config.base_url),
         })
     }
 
