@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::{error::Sent, telemetry::Trace};
+use crate::{config::Listed, error::Sent, telemetry::Trace};
 
 /// The metadata key that names a call in every log.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -30,10 +30,22 @@ pub struct Context {
     pub deadline: Instant,
     /// The caller's `authorization` metadata.
     pub authorization: Option<HeaderValue>,
+    /// Who calls, where callers are identified.
+    pub caller: Option<Arc<Caller>>,
     /// How far the call has come.
     pub progress: Progress,
     /// The call's place in a trace.
     pub trace: Trace,
+}
+
+/// A caller that was identified, and may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// A SAN of its certificate, or the subject of its token.
+    pub name: String,
+    /// Whether `--allow-caller` has this very name: then the set of names is finite, and the name
+    /// can be a metric's label.
+    pub listed: Listed,
 }
 
 impl Context {
@@ -48,6 +60,7 @@ impl Context {
             request_id: request_id(headers),
             deadline,
             authorization,
+            caller: None,
             progress: Progress::default(),
             trace: Trace::None,
         }

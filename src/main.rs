@@ -18,7 +18,7 @@ use onboardflow_gateway::{
     error::Source,
     healthcheck,
     sandbox::{OnboardFlow, Welcome},
-    server::{self, Health},
+    server::{self, Handles, Health},
     service::Service,
     telemetry::{
         Metrics, Telemetry, Tracer,
@@ -112,19 +112,18 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
             let seen = Seen::start(&config.log, config.tracing, &cli.effective)?;
-            let result = runtime()?.block_on(serve(&config, &seen));
+            let result = block_on(serve(&config, &seen));
             seen.stop(result)
         }
         Command::Sandbox(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
             let seen = Seen::start(&config.log, config.tracing, &cli.effective)?;
-            let result = runtime()?.block_on(sandbox(&config, &seen));
+            let result = block_on(sandbox(&config, &seen));
             seen.stop(result)
         }
         Command::Healthcheck(args) => {
             let address = args.check().map_err(Failure::Configuration)?;
-            runtime()?.block_on(healthcheck::check(address))?;
-            Ok(())
+            block_on(async move { Ok(healthcheck::check(address).await?) })
         }
     }
 }
@@ -189,35 +188,32 @@ impl Seen {
     }
 }
 
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
+/// Runs to the end of `program`, and no longer: a lookup of a name that hangs can't be cancelled, and
+/// must not hold up the exit.
+fn block_on(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
+        .build()?;
+    let outcome = runtime.block_on(program);
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve(config: &ServeConfig, seen: &Seen) -> Result<(), Failure> {
     let stop = stop_signal()?;
-    let health = Health::new().await;
-    seen.show(config.admin_listen, &health).await?;
+    let handles = Handles::new(&config.server, &seen.telemetry).await;
+    seen.show(config.admin_listen, &handles.health).await?;
     let upstream = Upstream::new(&config.upstream, &seen.telemetry.metrics)?;
     let listener = bind(config.listen).await?;
-    let service = Service::new(upstream);
-    server::run(
-        listener,
-        stop,
-        service,
-        &health,
-        &seen.telemetry,
-        &config.server,
-    )
-    .await?;
+    let service = move || Service::new(upstream.for_worker());
+    server::run(listener, stop, service, &config.server, &handles).await?;
     Ok(())
 }
 
 async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
     let stop = stop_signal()?;
-    let health = Health::new().await;
-    seen.show(config.admin_listen, &health).await?;
+    let handles = Handles::new(&config.server, &seen.telemetry).await;
+    seen.show(config.admin_listen, &handles.health).await?;
     let rest = bind(config.rest_listen).await?;
     let grpc = bind(config.listen).await?;
     let token = SecretString::from(sandbox_key());
@@ -243,16 +239,8 @@ async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
     let emulated = tokio::spawn(OnboardFlow::new(token).serve(rest, async {
         let _ = until_drained.await;
     }));
-    let service = Service::new(upstream);
-    server::run(
-        grpc,
-        stop,
-        service,
-        &health,
-        &seen.telemetry,
-        &config.server,
-    )
-    .await?;
+    let service = move || Service::new(upstream.for_worker());
+    server::run(grpc, stop, service, &config.server, &handles).await?;
     drop(drained);
     emulated.await??;
     Ok(())

@@ -7,6 +7,7 @@
 mod attempt;
 mod calls;
 mod histogram;
+mod listener;
 pub mod logs;
 mod otlp;
 mod process;
@@ -28,6 +29,7 @@ pub(crate) use self::calls::code_name;
 pub use self::{
     attempt::Attempt,
     calls::{Calls, Method},
+    listener::Listener,
     secrets::{Secret, Secrets},
     traces::{Trace, Tracer},
     upstream::{Attempts, BreakerState, UpstreamMetrics},

@@ -20,7 +20,7 @@ use tower::{Layer, Service};
 use tracing::{Level, event};
 
 use crate::{
-    context::Context,
+    context::{Caller, Context},
     error::{Answer, Error, Kind, Loss, Refusal},
     rest::KeyHolder,
     telemetry::{Method, Telemetry, code_name},
@@ -130,7 +130,8 @@ impl Future for Observed {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Answered> {
         let Ok(mut response) = ready!(self.answered.as_mut().poll(cx));
-        if let Some(call) = self.call.take() {
+        if let Some(mut call) = self.call.take() {
+            call.context.caller = response.extensions_mut().remove::<Arc<Caller>>();
             match response.extensions_mut().remove::<Failed>() {
                 None => call.succeeded(),
                 Some(failed) => call.failed(&failed),
@@ -166,6 +167,7 @@ macro_rules! log {
             attempts = $call.context.progress.attempts(),
             duration_ms = millis($duration),
             upstream_ms = millis($call.context.progress.upstream()),
+            caller = $call.context.caller.as_ref().map(|caller| caller.name.as_str()),
             request_id = $call.context.request_id(),
             trace_id = $call.context.trace.id(),
             $($message)+

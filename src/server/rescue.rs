@@ -1,4 +1,4 @@
-//! Turns every way in which a call can fail into the status of the table.
+//! Names the caller, and turns every way in which a call can fail into the status of the table.
 //!
 //! Below stand layers that fail with an [`Error`], the service, whose errors come through tonic as
 //! the source of a bare status, tonic itself, which has statuses of its own for messages that it
@@ -7,6 +7,7 @@
 use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
+    sync::Arc,
     task::{Context as TaskContext, Poll},
 };
 
@@ -16,21 +17,27 @@ use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
-use super::access_log::Failed;
+use super::{
+    access_log::Failed,
+    callers::{Callers, Peer},
+};
 use crate::{
     context::{Context, REQUEST_ID},
-    error::{Error, Loss, Refusal},
+    error::{Error, Loss, Refusal, Sent},
 };
 
-/// Gives a call's failure a status with details.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RescueLayer;
+/// Names a call's caller, and gives its failure a status with details.
+#[derive(Clone, Debug)]
+pub(super) struct RescueLayer(pub(super) Arc<Callers>);
 
 impl<S> Layer<S> for RescueLayer {
     type Service = Rescue<S>;
 
     fn layer(&self, inner: S) -> Rescue<S> {
-        Rescue { inner }
+        Rescue {
+            inner,
+            callers: Arc::clone(&self.0),
+        }
     }
 }
 
@@ -38,6 +45,7 @@ impl<S> Layer<S> for RescueLayer {
 #[derive(Clone, Debug)]
 pub(super) struct Rescue<S> {
     inner: S,
+    callers: Arc<Callers>,
 }
 
 impl<S> Service<Request<Body>> for Rescue<S>
@@ -54,13 +62,18 @@ where
         self.inner.poll_ready(cx).map(|_| Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        // The access log has put it there.
-        let context = request.extensions().get::<Context>().cloned();
-        let context = context.unwrap_or_else(|| Context::new(request.headers(), Instant::now()));
-        let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let (context, identified) = context(&self.callers, &request);
+        let call = identified.map(|()| {
+            request.extensions_mut().insert(context.clone());
+            AssertUnwindSafe(self.inner.call(request)).catch_unwind()
+        });
         Box::pin(async move {
-            let answered = match call.await {
+            let answered = match call {
+                Ok(call) => call.await,
+                Err(error) => Ok(Err(error)),
+            };
+            let answered = match answered {
                 Ok(Ok(response)) => failure(response),
                 Ok(Err(error)) => Err(Status::from(error)),
                 // The panic hook has logged where; what a panic says may be customer data.
@@ -70,9 +83,27 @@ where
             response
                 .headers_mut()
                 .insert(REQUEST_ID, context.request_id);
+            if let Some(caller) = context.caller {
+                // For the access log.
+                response.extensions_mut().insert(caller);
+            }
             Ok(response)
         })
     }
+}
+
+/// The call's context, with its caller, unless that one may not call.
+fn context(callers: &Callers, request: &Request<Body>) -> (Context, Result<(), Error>) {
+    let headers = request.headers();
+    // The access log has put it there.
+    let context = request.extensions().get::<Context>().cloned();
+    let mut context = context.unwrap_or_else(|| Context::new(headers, Instant::now()));
+    let identified = match request.extensions().get::<Arc<Peer>>() {
+        Some(peer) => callers.identify(headers, peer),
+        None => Err(Error::new(Loss::Internal(Sent::No)).because("call without a peer")),
+    };
+    let identified = identified.map(|caller| context.caller = caller);
+    (context, identified)
 }
 
 /// The response, unless it is a failure: then its status.

@@ -9,7 +9,14 @@
     reason = "tests"
 )]
 
+mod callers;
+mod connections;
 mod contract;
+mod drain;
+mod flags;
+mod limits;
 mod program;
+mod rotation;
 mod support;
 mod telemetry;
+mod tls;

@@ -1,8 +1,10 @@
 //! What tests start: a gateway, and an upstream that says what it is told to say.
 
+pub mod certificates;
 mod gateway;
 mod http;
 pub mod logs;
+pub mod peer;
 mod upstream;
 
 use onboardflow_gateway::proto::{CreateCustomerRequest, Customer, UpdateCustomerRequest};

@@ -7,8 +7,9 @@ use onboardflow_gateway::{
     proto::{
         CreateCustomerRequest, CreateCustomerResponse, UpdateCustomerRequest,
         UpdateCustomerResponse, customer_service_client::CustomerServiceClient,
+        customer_service_server::CustomerService,
     },
-    server::{self, Health},
+    server::{self, Handles},
     service::Service,
     telemetry::Telemetry,
     upstream::Upstream,
@@ -23,9 +24,8 @@ use super::{KEY, logs};
 /// A running gateway.
 pub struct Gateway {
     pub address: SocketAddr,
-    pub health: Health,
-    pub telemetry: Telemetry,
-    stop: oneshot::Sender<()>,
+    pub handles: Handles,
+    stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<std::io::Result<()>>,
 }
 
@@ -47,11 +47,11 @@ impl Config {
                 },
             ),
             server: ServerConfig {
-                default_timeout: Duration::from_secs(10),
-                max_timeout: Duration::from_secs(60),
-                max_request_bytes: 64 << 10,
-                reflection: true,
+                // On the test's own thread, so that it may pause the clock.
+                workers: 1,
+                drain_delay: Duration::ZERO,
                 drain_timeout: Duration::from_secs(5),
+                ..ServerConfig::default()
             },
             telemetry: Telemetry::default(),
         }
@@ -65,29 +65,45 @@ impl Gateway {
     }
 
     pub async fn start(config: Config) -> Self {
+        let metrics = &config.telemetry.metrics;
+        let upstream = Upstream::new(&config.upstream, metrics).unwrap();
+        let service = move || Service::new(upstream.for_worker());
+        Self::seen(service, config.server, &config.telemetry).await
+    }
+
+    /// In front of a service that a test brings.
+    pub async fn with<S: CustomerService>(
+        service: impl Fn() -> S + Send + Sync + 'static,
+        config: ServerConfig,
+    ) -> Self {
+        Self::seen(service, config, &Telemetry::default()).await
+    }
+
+    async fn seen<S: CustomerService>(
+        service: impl Fn() -> S + Send + Sync + 'static,
+        config: ServerConfig,
+        telemetry: &Telemetry,
+    ) -> Self {
         logs::keep();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let Config {
-            upstream,
-            server,
-            telemetry,
-        } = config;
-        let service = Service::new(Upstream::new(&upstream, &telemetry.metrics).unwrap());
-        let health = Health::new().await;
-        let (shared_health, shared_telemetry) = (health.clone(), telemetry.clone());
+        let handles = Handles::new(&config, telemetry).await;
+        let running = handles.clone();
         let task = tokio::spawn(async move {
             let stop = async {
                 let _ = stopped.await;
             };
-            server::run(listener, stop, service, &health, &telemetry, &server).await
+            server::run(listener, stop, service, &config, &running).await
         });
+        // What a test changes from here on is a change.
+        while !handles.health.is_ready() && !task.is_finished() {
+            tokio::task::yield_now().await;
+        }
         Self {
             address,
-            health: shared_health,
-            telemetry: shared_telemetry,
-            stop,
+            handles,
+            stop: Some(stop),
             task,
         }
     }
@@ -117,9 +133,19 @@ impl Gateway {
         self.client().await.update_customer(request).await
     }
 
-    /// Tells it to stop, and waits for its end, so that a panic in it surfaces.
-    pub async fn stop(self) {
-        let _ = self.stop.send(());
+    /// Tells it to stop.
+    pub fn tell_to_stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Waits for its end, so that a panic in it surfaces.
+    pub async fn ended(self) {
         self.task.await.unwrap().unwrap();
+    }
+
+    /// Tells it to stop, and waits for its end.
+    pub async fn stop(mut self) {
+        self.tell_to_stop();
+        self.ended().await;
     }
 }

@@ -47,7 +47,7 @@ async fn ready_follows_the_listener_and_not_the_upstream() {
     assert_eq!(get(early, "/readyz").await.0, 503);
 
     let gateway = Gateway::before(crate::support::nobody().await).await;
-    let address = admin(&gateway.health, &gateway.telemetry.metrics).await;
+    let address = admin(&gateway.handles.health, &gateway.handles.telemetry.metrics).await;
     gateway
         .client()
         .await
@@ -56,7 +56,7 @@ async fn ready_follows_the_listener_and_not_the_upstream() {
         .unwrap_err();
     assert_eq!(get(address, "/readyz").await.0, 200);
 
-    let health = gateway.health.clone();
+    let health = gateway.handles.health.clone();
     gateway.stop().await;
     assert!(!health.is_ready());
     assert_eq!(get(address, "/readyz").await.0, 503);
@@ -68,7 +68,7 @@ async fn it_speaks_grpc_health_and_no_customer_calls() {
     let upstream = Upstream::answering(200, "{}").await;
     let gateway = Gateway::before(upstream.url()).await;
     gateway.client().await; // so that it listens
-    let address = admin(&gateway.health, &gateway.telemetry.metrics).await;
+    let address = admin(&gateway.handles.health, &gateway.handles.telemetry.metrics).await;
     let channel = Channel::from_shared(format!("http://{address}"))
         .unwrap()
         .connect()

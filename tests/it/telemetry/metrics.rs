@@ -33,7 +33,7 @@ async fn a_call_is_on_its_own_series() {
     for _ in 0..3 {
         client.create_customer(create_request()).await.unwrap();
     }
-    let metrics = gateway.telemetry.metrics.encode().unwrap();
+    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
 
     let create = [r#"grpc_method="CreateCustomer""#, r#"grpc_type="unary""#];
     let [method, kind] = create;
@@ -83,7 +83,7 @@ async fn failures_say_why() {
     client.create_customer(create_request()).await.unwrap_err();
     let invalid = CreateCustomerRequest::default();
     client.create_customer(invalid).await.unwrap_err();
-    let metrics = gateway.telemetry.metrics.encode().unwrap();
+    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
 
     let failed = |reason, write| {
         value(
@@ -136,7 +136,7 @@ async fn an_unknown_method_does_not_become_a_label() {
             .await
             .unwrap_err();
     }
-    let metrics = gateway.telemetry.metrics.encode().unwrap();
+    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
     let other = [r#"grpc_method="_OTHER""#, r#"grpc_code="Unimplemented""#];
     assert_eq!(
         value(&metrics, "grpc_server_handled_total", &other),
@@ -162,7 +162,7 @@ async fn a_caller_that_goes_is_counted() {
     let cancelled = [r#"grpc_method="UpdateCustomer""#, r#"grpc_code="Canceled""#];
     let attempt = [r#"http_request_method="PUT""#, r#"error_type="cancelled""#];
     let metrics = loop {
-        let metrics = gateway.telemetry.metrics.encode().unwrap();
+        let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
         if value(&metrics, "grpc_server_handled_total", &cancelled) == Some(1.0) {
             break metrics;
         }
@@ -201,7 +201,7 @@ async fn a_reply_that_has_grown_is_told_by_path() {
         .create_customer(create_request())
         .await
         .unwrap();
-    let metrics = gateway.telemetry.metrics.encode().unwrap();
+    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
     let unknown = |path| {
         value(
             &metrics,

@@ -57,8 +57,8 @@ async fn every_metric_that_is_asked_for_is_exposed() {
     let gateway = Gateway::start(Config::new(upstream.url())).await;
     let mut client = gateway.client().await;
     client.create_customer(create_request()).await.unwrap();
-    seldom(&gateway.telemetry.metrics);
-    let metrics = gateway.telemetry.metrics.encode().unwrap();
+    seldom(&gateway.handles.telemetry.metrics);
+    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
     let exposed = exposed(&metrics);
     for (name, text) in [
         ("rules", RULES),
