@@ -7,12 +7,14 @@ mod pool;
 mod reply;
 mod socket;
 
+use std::time::Duration;
+
 use ::http::header::InvalidHeaderValue;
 use tokio::time::Instant;
 
 use self::{
     credentials::{Key, KeyRing},
-    http::{FOREVER, Failure, Http, Reached},
+    http::{Failure, Http, Reached},
 };
 use crate::{
     config::{Credentials, UpstreamConfig},
@@ -22,6 +24,9 @@ use crate::{
     telemetry::{Attempts, Metrics, Secret, UpstreamMetrics},
     translate::{self, Operation},
 };
+
+/// A time that no attempt is meant to reach.
+const FOREVER: Duration = Duration::from_secs(24 * 3600);
 
 /// Why the upstream can't be prepared. All of them are configuration errors.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 //! What all calls have in common (address, headers, TLS) is prepared once. Redirects are not
 //! followed, as one would turn a write into a read.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version,
@@ -401,6 +401,3 @@ impl Target {
         .map_err(Into::into)
     }
 }
-
-/// A time that no attempt is meant to reach.
-pub(super) const FOREVER: Duration = Duration::from_secs(24 * 3600);
