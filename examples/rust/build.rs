@@ -7,8 +7,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = protox::compile(["onboardflow/customer/v1/customer.proto"], ["../../proto"])?;
 
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out_dir.join("customer.binpb"), prost::Message::encode_to_vec(&files))?;
+    fs::write(
+        out_dir.join("customer.binpb"),
+        prost::Message::encode_to_vec(&files),
+    )?;
 
-    tonic_prost_build::configure().build_server(false).compile_fds(files)?;
+    tonic_prost_build::configure()
+        .build_server(false)
+        .compile_fds(files)?;
     Ok(())
 }

@@ -29,7 +29,10 @@ impl Failure {
             message: status.message().to_owned(),
             reason: info.map(|info| info.reason.clone()).unwrap_or_default(),
             metadata: info.map(|info| info.metadata.clone()).unwrap_or_default(),
-            violations: details.bad_request().map(|bad| bad.field_violations.clone()).unwrap_or_default(),
+            violations: details
+                .bad_request()
+                .map(|bad| bad.field_violations.clone())
+                .unwrap_or_default(),
             retry_after: details.retry_info().and_then(|retry| retry.retry_delay),
         }
     }
@@ -51,6 +54,7 @@ impl Failure {
 
     /// How long to wait before another try: what the gateway asks for, or 0.2 s and then twice that.
     pub fn wait(&self, attempt: u32) -> Duration {
-        self.retry_after.unwrap_or(Duration::from_millis(100) * 2u32.pow(attempt))
+        self.retry_after
+            .unwrap_or(Duration::from_millis(100) * 2u32.pow(attempt))
     }
 }

@@ -7,7 +7,10 @@ mod client;
 mod failure;
 mod report;
 
-use std::{collections::BTreeMap, error::Error, path::PathBuf, process::ExitCode, time::Duration, time::SystemTime};
+use std::{
+    collections::BTreeMap, error::Error, path::PathBuf, process::ExitCode, time::Duration,
+    time::SystemTime,
+};
 
 use clap::{Parser, ValueEnum};
 use prost_types::{Struct, Value, value::Kind};
@@ -73,29 +76,43 @@ enum Compression {
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let arguments = Arguments::parse();
     let client = Client::new(
-        Connection {
+        &Connection {
             target: &arguments.target,
             ca: arguments.tls_ca.as_deref(),
-            cert_and_key: arguments.tls_cert.as_deref().zip(arguments.tls_key.as_deref()),
+            cert_and_key: arguments
+                .tls_cert
+                .as_deref()
+                .zip(arguments.tls_key.as_deref()),
             gzip: arguments.compression == Compression::Gzip,
         },
         Duration::try_from_secs_f64(arguments.timeout)?,
     )?;
 
     let mut exit = ExitCode::SUCCESS;
-    let calls = if arguments.calls.is_empty() { &[Call::Create, Call::Update][..] } else { &arguments.calls };
+    let calls = if arguments.calls.is_empty() {
+        &[Call::Create, Call::Update][..]
+    } else {
+        &arguments.calls
+    };
     for call in calls {
         let request_id = uuid::Uuid::new_v4().to_string();
         let (name, outcome) = match call {
-            Call::Create => ("create", client.create(create_request(&arguments), &request_id).await),
-            Call::Update => ("update", client.update(update_request(&arguments), &request_id).await),
+            Call::Create => (
+                "create",
+                client.create(create_request(&arguments), &request_id).await,
+            ),
+            Call::Update => (
+                "update",
+                client.update(update_request(&arguments), &request_id).await,
+            ),
         };
         if outcome.is_err() {
             exit = ExitCode::FAILURE;
         }
-        match arguments.json {
-            true => report::json(name, &request_id, &outcome),
-            false => report::text(name, &outcome),
+        if arguments.json {
+            report::json(name, &request_id, &outcome);
+        } else {
+            report::text(name, &outcome);
         }
     }
     Ok(exit)
@@ -107,7 +124,10 @@ fn create_request(arguments: &Arguments) -> proto::CreateCustomerRequest {
     proto::CreateCustomerRequest {
         site_key: arguments.site_key.clone(),
         event_date: Some(SystemTime::now().into()),
-        customer: Some(proto::Customer { has_payment_method: Some(false), ..customer(arguments) }),
+        customer: Some(proto::Customer {
+            has_payment_method: Some(false),
+            ..customer(arguments)
+        }),
         custom_properties: Some(Struct {
             fields: BTreeMap::from([
                 property("plan", Kind::StringValue("trial".to_owned())),

@@ -17,7 +17,11 @@ pub fn text(call: &str, outcome: &Result<CustomerEvent, Status>) {
         }
         Err(status) => Failure::of(status),
     };
-    println!("{call} failed: {}: {}", code_name(&failure), failure.message);
+    println!(
+        "{call} failed: {}: {}",
+        code_name(&failure),
+        failure.message
+    );
     if !failure.reason.is_empty() {
         println!("  reason: {}", failure.reason);
     }
@@ -49,7 +53,7 @@ pub fn json(call: &str, request_id: &str, outcome: &Result<CustomerEvent, Status
                 "write": failure.write(),
                 "metadata": failure.metadata,
                 "violations": violations,
-                "retry_after_ms": failure.retry_after.map(|delay| delay.as_millis() as u64),
+                "retry_after_ms": failure.retry_after.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
             })
         }
     };
@@ -73,7 +77,10 @@ fn code_name(failure: &Failure) -> String {
 /// prost's messages have no JSON of their own, but prost-reflect's do.
 fn protobuf_json(event: &CustomerEvent) -> Value {
     let pool = DescriptorPool::decode(DESCRIPTORS).expect("build.rs wrote it");
-    let descriptor = pool.get_message_by_name("onboardflow.customer.v1.CustomerEvent").expect("the proto has it");
-    let event = DynamicMessage::decode(descriptor, event.encode_to_vec().as_slice()).expect("it was a message before");
+    let descriptor = pool
+        .get_message_by_name("onboardflow.customer.v1.CustomerEvent")
+        .expect("the proto has it");
+    let event = DynamicMessage::decode(descriptor, event.encode_to_vec().as_slice())
+        .expect("it was a message before");
     serde_json::to_value(event).expect("a protobuf message has a JSON form")
 }
