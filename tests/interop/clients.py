@@ -57,7 +57,7 @@ def run_all(binary: pathlib.Path, examples: list[Example], folder: pathlib.Path)
         Run(example, case, connection)
         for case in CASES
         for connection in connections_of(binary)
-        if not connection.only or case.name in connection.only
+        if is_worth_it(case, connection)
         for example in examples
     ]
     with ThreadPoolExecutor(PARALLEL) as pool:
@@ -65,6 +65,12 @@ def run_all(binary: pathlib.Path, examples: list[Example], folder: pathlib.Path)
     for call in ("create", "update"):
         compare(runs, call)
     return runs
+
+
+def is_worth_it(case: Case, connection: Connection) -> bool:
+    if case.stranger:
+        return connection.mutual
+    return not connection.only or case.name in connection.only
 
 
 def perform(run: Run, binary: pathlib.Path, certificates: Certificates) -> None:
@@ -87,7 +93,8 @@ def perform(run: Run, binary: pathlib.Path, certificates: Certificates) -> None:
 
 
 def arguments(run: Run, certificates: Certificates) -> tuple[str, ...]:
-    tls = certificates.caller_flags(run.connection.mutual) if run.connection.tls else ()
+    mutual = run.connection.mutual and not run.case.stranger
+    tls = certificates.caller_flags(mutual) if run.connection.tls else ()
     gzip = ("--compression", "gzip") if run.connection.gzip else ()
     return (*tls, *gzip, *run.case.arguments)
 
@@ -107,12 +114,12 @@ def compare(runs: list[Run], call: str) -> None:
     for case in CASES:
         if any(failure and failure.reason == "*" for failure in (case.create, case.update)):
             continue  # chance decides
-        seen = [(run, cases.steady(run.outcomes[call])) for run in runs if run.case is case and call in run.outcomes]
+        seen = [(r, cases.steady(r.outcomes[call])) for r in runs if r.case is case and call in r.outcomes]
         if not seen:
             continue
         most = collections.Counter(repr(comparable(outcome)) for _, outcome in seen).most_common(1)[0][0]
         for run, outcome in seen:
-            if repr(comparable(outcome)) != most:
+            if repr(comparable(outcome)) != most and not run.problems:
                 run.problems.append(f"{call}: saw {outcome}\n    where most saw {most}")
 
 

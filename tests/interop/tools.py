@@ -37,7 +37,7 @@ GRPCURL = {
     ),
     "health": (["grpc.health.v1.Health/Check"], ['"status": "SERVING"']),
 }
-GRPCURL_DATA = {"call": REQUEST, "error details": {"site_key": "f37F2PPh"}}
+GRPCURL_DATA = {"call": REQUEST, "error details": {"site_key": "f37F2PPh", "customer": {}}}
 
 
 def grpcurl_problems(program: str, binary: pathlib.Path, certificates: Certificates | None) -> list[str]:
