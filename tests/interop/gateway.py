@@ -24,7 +24,7 @@ class Gateway:
         self.command = command
 
     def __enter__(self) -> "Gateway":
-        self.printed = tempfile.TemporaryFile("a+")  # append: reading moves the place that both share
+        self.printed = tempfile.NamedTemporaryFile()
         self.process = subprocess.Popen(
             self.command, stdin=subprocess.DEVNULL, stdout=self.printed, stderr=subprocess.STDOUT
         )
@@ -51,8 +51,7 @@ class Gateway:
         raise RuntimeError(f"the gateway didn't say within {START_SECONDS} s where it listens:\n{self.output()}")
 
     def output(self) -> str:
-        self.printed.seek(0)
-        return self.printed.read()
+        return pathlib.Path(self.printed.name).read_text()  # opened anew: the gateway writes through the first
 
     def stop(self) -> int:
         """Ends the process as an operator would, and only this one. Its exit code."""

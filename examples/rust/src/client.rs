@@ -91,7 +91,9 @@ impl Client {
             let status = match timeout_at(deadline, call(message)).await {
                 Ok(Ok(response)) => return Ok(response.into_inner()),
                 // tonic's own timer says CANCELLED, where every other gRPC client says DEADLINE_EXCEEDED.
-                Ok(Err(status)) if status.code() == Code::Cancelled => {
+                Ok(Err(status))
+                    if status.code() == Code::Cancelled && Instant::now() >= deadline =>
+                {
                     return Err(deadline_exceeded());
                 }
                 Ok(Err(status)) => status,
