@@ -69,8 +69,7 @@ def main() -> int:
         if "grpcurl" in options.parts:
             try_grpcurl(binary, Certificates(pathlib.Path(folder)), report)
         if "load" in options.parts:
-            figures, problems = tools.load(binary, options.seconds)
-            print(f"\nload               {report.mark('load', problems)}  {figures}")
+            try_load(binary, options.seconds, report)
     report.print_problems()
     print(f"\n{len(report.problems)} problems, {len(report.missing)} missing, {time.monotonic() - started:.0f} s")
     return report.exit_code(options.allow_missing)
@@ -151,11 +150,22 @@ def try_grpcurl(binary: pathlib.Path, certificates: Certificates, report: Report
     tls = any(connection.tls for connection in clients.connections_of(binary))
     print()
     for program in ("grpcurl", "grpcurl-v1alpha"):
+        if missing := tools.missing((program, "buf")):
+            report.missing += missing
+            continue
         check = attempt(lambda secret: tools.grpcurl_problems(program, binary, secret))
         marks = report.mark(f"{program}, plaintext", check(None))
         if tls:
             marks += report.mark(f"{program}, mTLS", check(certificates))
-        print(f"{program:<18} {marks}  {', '.join(tools.GRPCURL)}")
+        print(f"{program:<18} {marks}  {', '.join(tools.GRPCURL)}, descriptors")
+
+
+def try_load(binary: pathlib.Path, seconds: int, report: Report) -> None:
+    if missing := tools.missing(("ghz",)):
+        report.missing += missing
+        return
+    figures, problems = tools.load(binary, seconds)
+    print(f"\n{'load':<18} {report.mark('load', problems)}  {figures}")
 
 
 def attempt(check: Callable[..., list[str]]) -> Callable[..., list[str]]:

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import subprocess
+import tempfile
 
 from gateway import Certificates, Gateway
 
@@ -40,17 +41,31 @@ GRPCURL = {
 GRPCURL_DATA = {"call": REQUEST, "error details": {"site_key": "f37F2PPh", "customer": {}}}
 
 
+def missing(programs: tuple[str, ...]) -> list[str]:
+    lacking = [program for program in programs if not (TOOLS / program).exists()]
+    return [f"{program}: not in .tools/bin; 'scripts/tools {program}' installs it" for program in lacking]
+
+
 def grpcurl_problems(program: str, binary: pathlib.Path, certificates: Certificates | None) -> list[str]:
     """Over mTLS where there are certificates, else in plaintext."""
     problems = []
     flags = certificates.gateway_flags(mutual=True) if certificates else ()
     with Gateway(binary, flags) as gateway:
+        grpcurl = [str(TOOLS / program), *grpcurl_connection(certificates)]
         for name, (asked, wanted) in GRPCURL.items():
             data = ["-d", json.dumps(GRPCURL_DATA[name])] if name in GRPCURL_DATA else []
-            command = [str(TOOLS / program), *grpcurl_connection(certificates), *data, gateway.address, *asked]
-            printed = output_of(command, 20)
+            printed = output_of([*grpcurl, *data, gateway.address, *asked], 20)
             problems += [f"{name}: no {text!r} in:\n{printed}" for text in wanted if compact(text) not in compact(printed)]
-    return problems
+        return problems + descriptor_problems([*grpcurl, gateway.address])
+
+
+def descriptor_problems(grpcurl: list[str]) -> list[str]:
+    """What reflection serves must be the committed contract, comments included."""
+    with tempfile.NamedTemporaryFile(suffix=".binpb") as file:
+        output_of([*grpcurl[:1], "-protoset-out", file.name, *grpcurl[1:], "describe", SERVICE], 20)
+        command = [ROOT / "scripts/check-contract", "--compare", file.name]
+        ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+    return [f"descriptors: {ran.stdout}{ran.stderr}"] if ran.returncode != 0 else []
 
 
 def grpcurl_connection(certificates: Certificates | None) -> list[str]:
