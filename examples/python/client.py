@@ -67,6 +67,4 @@ class Client:
 
     def update(self, request: customer_pb2.UpdateCustomerRequest, request_id) -> customer_pb2.CustomerEvent:
         """Records a changed customer. The same update twice does no harm, so the channel itself repeats it."""
-        return self._api.UpdateCustomer(
-            request, timeout=self._timeout, metadata=[("x-request-id", request_id)]
-        ).event
+        return self._api.UpdateCustomer(request, timeout=self._timeout, metadata=[("x-request-id", request_id)]).event

@@ -10,14 +10,15 @@ Prints a table, and below it what is wrong. Exit codes: 0 all right, 1 something
 """
 
 import argparse
+import functools
 import pathlib
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Callable
 
 import clients
 import tools
@@ -35,8 +36,11 @@ class Report:
     def __init__(self) -> None:
         self.problems: list[str] = []
         self.missing: list[str] = []
+        self.passed = self.failed = 0
 
     def mark(self, title: str, problems: list[str]) -> str:
+        self.passed += not problems
+        self.failed += bool(problems)
         self.problems += [f"{title}\n    {problem}" for problem in problems]
         return "✗" if problems else "✓"
 
@@ -71,7 +75,8 @@ def main() -> int:
         if "load" in options.parts:
             try_load(binary, options.seconds, report)
     report.print_problems()
-    print(f"\n{len(report.problems)} problems, {len(report.missing)} missing, {time.monotonic() - started:.0f} s")
+    print(f"\nin {time.monotonic() - started:.0f} s")
+    print(f"interop: {report.passed} passed, {report.failed} failed, {len(report.missing)} skipped")
     return report.exit_code(options.allow_missing)
 
 
@@ -142,7 +147,9 @@ def try_readmes(binary: pathlib.Path, examples: list[Example], report: Report) -
             found = list(pool.map(attempt(Example.try_readme), examples))
     except RuntimeError as error:
         found = [[f"a sandbox on {README_PORT}, which the READMEs name: {error}"]] * len(examples)
-    marks = [report.mark(f"README of {example.name}", problems) for example, problems in zip(examples, found)]
+    marks = [
+        report.mark(f"README of {example.name}", problems) for example, problems in zip(examples, found, strict=True)
+    ]
     print(f"{'README':<18}", *(f"{mark:<8}" for mark in marks))
 
 
@@ -153,7 +160,7 @@ def try_grpcurl(binary: pathlib.Path, certificates: Certificates, report: Report
         if missing := tools.missing((program, "buf")):
             report.missing += missing
             continue
-        check = attempt(lambda secret: tools.grpcurl_problems(program, binary, secret))
+        check = attempt(functools.partial(tools.grpcurl_problems, program, binary))
         marks = report.mark(f"{program}, plaintext", check(None))
         if tls:
             marks += report.mark(f"{program}, mTLS", check(certificates))

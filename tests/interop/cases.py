@@ -1,4 +1,4 @@
-"""What each case sends, and what a caller must see: the rows of the contract's error table that the sandbox provokes."""
+"""What each case sends, and what a caller must see: the rows of the error table that the sandbox provokes."""
 
 import dataclasses
 import datetime
@@ -32,7 +32,6 @@ class Case:
     stranger: bool = False  # a caller without a certificate, where the gateway demands one
     streams: tuple[int, ...] = (2,)  # how many HTTP/2 streams both calls together may open: two, and the retries
 
-
     @property
     def settled(self) -> bool:
         """Whether all clients must see the very same; else chance, or a client's own words, have a part in it."""
@@ -40,55 +39,73 @@ class Case:
         return not any(failure.reason == "*" or " or " in failure.code for failure in failures)
 
 
-def case(key: str, failure: Failure, update: Failure | None = None, **more: Any) -> Case:
-    """A test site key of the sandbox's, with the same failure for both calls unless an update's differs."""
-    return Case(key, ("--site-key", key), create=failure, update=update or failure, **more)
+def fails(name: str, arguments: tuple[str, ...], failure: Failure, update: Failure | None = None, **more: Any) -> Case:
+    """Both calls fail in the same way, unless an update has its own."""
+    return Case(name, arguments, create=failure, update=update or failure, **more)
 
+
+def provoked(site_key: str, failure: Failure, update: Failure | None = None, **more: Any) -> Case:
+    """By one of the sandbox's test site keys."""
+    return fails(site_key, ("--site-key", site_key), failure, update, **more)
+
+
+QUOTA = Failure("RESOURCE_EXHAUSTED", "UPSTREAM_QUOTA_EXHAUSTED", ("rejected",), retry_after=True, http_status="429")
 
 CASES = [
     Case("success", (f"--image-url={IMAGE_URL}",)),
-    Case(
+    fails(
         "invalid request",
         ("--customer-id=", "--email=", "--image-url=somewhere"),
-        *[Failure("INVALID_ARGUMENT", "INVALID_REQUEST", ("not_sent",), ("customer.id", "customer.email", "customer.image_url"))] * 2,
+        Failure(
+            "INVALID_ARGUMENT",
+            "INVALID_REQUEST",
+            ("not_sent",),
+            fields=("customer.id", "customer.email", "customer.image_url"),
+        ),
     ),
-    case("sandbox-400", Failure("INVALID_ARGUMENT", "UPSTREAM_REJECTED", ("rejected",), ("customer.email",), http_status="400")),
-    case("sandbox-401", Failure("INTERNAL", "UPSTREAM_CREDENTIALS_REJECTED", ("rejected",), http_status="401")),
-    case("sandbox-404", Failure("NOT_FOUND", "UPSTREAM_NOT_FOUND", ("rejected",), http_status="404")),
-    case(
+    provoked(
+        "sandbox-400",
+        Failure("INVALID_ARGUMENT", "UPSTREAM_REJECTED", ("rejected",), ("customer.email",), http_status="400"),
+    ),
+    provoked("sandbox-401", Failure("INTERNAL", "UPSTREAM_CREDENTIALS_REJECTED", ("rejected",), http_status="401")),
+    provoked("sandbox-404", Failure("NOT_FOUND", "UPSTREAM_NOT_FOUND", ("rejected",), http_status="404")),
+    provoked(
         "sandbox-429",
-        Failure("RESOURCE_EXHAUSTED", "UPSTREAM_QUOTA_EXHAUSTED", ("rejected",), retry_after=True, http_status="429"),
+        QUOTA,
         # By then the gateway may know that the day's quota is spent, and send nothing.
-        Failure("RESOURCE_EXHAUSTED", "UPSTREAM_QUOTA_EXHAUSTED", ("rejected", "not_sent"), retry_after=True),
+        dataclasses.replace(QUOTA, writes=("rejected", "not_sent"), http_status=None),
     ),
-    case("sandbox-500", Failure("UNKNOWN", "UPSTREAM_FAILED", ("unknown",), http_status="500")),
-    case(
+    provoked("sandbox-500", Failure("UNKNOWN", "UPSTREAM_FAILED", ("unknown",), http_status="500")),
+    provoked(
         "sandbox-503",
         Failure("UNAVAILABLE", "UPSTREAM_MAINTENANCE", ("rejected",), retry_after=True, http_status="503"),
-        streams=(2, 4),  # a create is never repeated; an update is, but by a client that heeds RetryInfo (Rust's) not yet
+        streams=(2, 4),  # a create is never repeated; an update is, but by a client that heeds RetryInfo not so soon
     ),
-    case(
+    provoked(
         "sandbox-slow",
         Failure("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", ("unknown",)),
-        gateway=("--default-timeout", "1s", "--max-timeout", "1s"),  # so that the gateway's deadline passes before the caller's
+        gateway=("--default-timeout", "1s", "--max-timeout", "1s"),  # shorter than the caller's
     ),
-    Case(
+    fails(
         "caller's deadline",
         ("--site-key", "sandbox-slow", "--timeout", "1"),
-        *[Failure("DEADLINE_EXCEEDED", "*", ("", "unknown"))] * 2,  # caller and gateway both keep it; either may be first
+        Failure("DEADLINE_EXCEEDED", "*", ("", "unknown")),  # caller and gateway both keep it; either may be first
         streams=(0, 1, 2),  # a busy machine may spend all of it on connecting
     ),
-    case(
+    provoked(
         "sandbox-drop",
         Failure("UNKNOWN", "UPSTREAM_CONNECTION_LOST", ("unknown",)),
         Failure("UNAVAILABLE", "UPSTREAM_CONNECTION_LOST", ("unknown",)),
         streams=(4,),
     ),
-    case("sandbox-garbage", Failure("INTERNAL", "UPSTREAM_REPLY_UNREADABLE", ("unknown", "applied"), http_status="200")),
-    case("sandbox-refused", Failure("FAILED_PRECONDITION", "UPSTREAM_REJECTED", ("rejected",), http_status="200")),
-    Case("no gateway", (), *[Failure("UNAVAILABLE")] * 2, serving=False),
+    provoked(
+        "sandbox-garbage",
+        Failure("INTERNAL", "UPSTREAM_REPLY_UNREADABLE", ("unknown", "applied"), http_status="200"),
+    ),
+    provoked("sandbox-refused", Failure("FAILED_PRECONDITION", "UPSTREAM_REJECTED", ("rejected",), http_status="200")),
+    fails("no gateway", (), Failure("UNAVAILABLE"), serving=False),
     # tonic has its own words for a connection that breaks: CANCELLED, or UNKNOWN.
-    Case("no certificate", (), *[Failure("UNAVAILABLE or CANCELLED or UNKNOWN")] * 2, stranger=True),
+    fails("no certificate", (), Failure("UNAVAILABLE or CANCELLED or UNKNOWN"), stranger=True),
 ]
 
 
@@ -116,7 +133,13 @@ def problems(case: Case, call: str, outcome: dict[str, Any]) -> list[str]:
 
 def success(call: str) -> dict[str, Any]:
     """What a successful call returns, less what varies from call to call."""
-    customer = {"id": "cus_123XYZ", "userId": "user_123XYZ", "email": "zoe@example.com", "firstName": "Zoë", "imageUrl": IMAGE_URL}
+    customer = {
+        "id": "cus_123XYZ",
+        "userId": "user_123XYZ",
+        "email": "zoe@example.com",
+        "firstName": "Zoë",
+        "imageUrl": IMAGE_URL,
+    }
     if call == "create":
         data = {
             "customer": customer | {"hasPaymentMethod": False},
@@ -178,5 +201,5 @@ def recent(value: Any, name: str, fraction: bool = True) -> Any:
     """The name where the value is a time of the last minutes in protobuf's JSON, else the value."""
     if not isinstance(value, str) or not value.endswith("Z") or ("." in value and not fraction):
         return value
-    age = datetime.datetime.now(datetime.timezone.utc) - datetime.datetime.fromisoformat(value)
+    age = datetime.datetime.now(datetime.UTC) - datetime.datetime.fromisoformat(value)
     return name if datetime.timedelta(seconds=-2) < age < datetime.timedelta(minutes=5) else value

@@ -1,10 +1,11 @@
-"""Every example against every case, over each kind of connection: each against the contract, and all with one another."""
+"""Every example in every case over each kind of connection, against the contract and against one another."""
 
 import collections
+import collections.abc
 import dataclasses
 import pathlib
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Iterator
+from typing import Any
 
 import cases
 from cases import CASES, Case
@@ -99,7 +100,7 @@ def arguments(run: Run, certificates: Certificates) -> tuple[str, ...]:
     return (*tls, *gzip, *run.case.arguments)
 
 
-def on_the_wire(run: Run, tap: Tap) -> Iterator[str]:
+def on_the_wire(run: Run, tap: Tap) -> collections.abc.Iterator[str]:
     if tap.streams not in run.case.streams:
         yield f"{tap.streams} streams were opened for two calls, {run.case.streams} are right"
     if run.case.name == "success":

@@ -81,7 +81,9 @@ class Example:
 
 EXAMPLES = [
     Example("go", ("go",), ("./customer",)),
-    Example("java", ("javac", "mvn"), ("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-jar", "target/customer.jar")),
+    Example(
+        "java", ("javac", "mvn"), ("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-jar", "target/customer.jar")
+    ),
     Example("node", ("node", "npm"), ("node", "customer.js")),
     Example("python", ("python3",), (".venv/bin/python", "customer.py")),
     Example("rust", ("cargo",), ("target/debug/customer",)),

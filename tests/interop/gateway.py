@@ -90,7 +90,9 @@ class Certificates:
     def make_ca(self) -> pathlib.Path:
         ca = self.folder / "ca"
         self.new_key(ca)
-        openssl("req", "-x509", "-new", "-key", f"{ca}.key", "-out", f"{ca}.pem", "-days", "2", "-subj", "/CN=interop CA")
+        openssl(
+            "req", "-x509", "-new", "-key", f"{ca}.key", "-out", f"{ca}.pem", "-days", "2", "-subj", "/CN=interop CA"
+        )
         return ca
 
     def make(self, name: str, extensions: str) -> pathlib.Path:

@@ -34,7 +34,14 @@ GRPCURL = {
     "call": ([f"{SERVICE}/CreateCustomer"], ['"type": "CUSTOMER_CREATED"', '"eventDate": "2020-03-01T00:00:00Z"']),
     "error details": (
         [f"{SERVICE}/UpdateCustomer"],
-        ["InvalidArgument", "google.rpc.ErrorInfo", '"INVALID_REQUEST"', '"not_sent"', "google.rpc.BadRequest", '"customer.email"'],
+        [
+            "InvalidArgument",
+            "google.rpc.ErrorInfo",
+            '"INVALID_REQUEST"',
+            '"not_sent"',
+            "google.rpc.BadRequest",
+            '"customer.email"',
+        ],
     ),
     "health": (["grpc.health.v1.Health/Check"], ['"status": "SERVING"']),
 }
@@ -55,7 +62,9 @@ def grpcurl_problems(program: str, binary: pathlib.Path, certificates: Certifica
         for name, (asked, wanted) in GRPCURL.items():
             data = ["-d", json.dumps(GRPCURL_DATA[name])] if name in GRPCURL_DATA else []
             printed = output_of([*grpcurl, *data, gateway.address, *asked], 20)
-            problems += [f"{name}: no {text!r} in:\n{printed}" for text in wanted if compact(text) not in compact(printed)]
+            problems += [
+                f"{name}: no {text!r} in:\n{printed}" for text in wanted if compact(text) not in compact(printed)
+            ]
         return problems + descriptor_problems([*grpcurl, gateway.address])
 
 
@@ -63,7 +72,7 @@ def descriptor_problems(grpcurl: list[str]) -> list[str]:
     """What reflection serves must be the committed contract, comments included."""
     with tempfile.NamedTemporaryFile(suffix=".binpb") as file:
         output_of([*grpcurl[:1], "-protoset-out", file.name, *grpcurl[1:], "describe", SERVICE], 20)
-        command = [ROOT / "scripts/check-contract", "--compare", file.name]
+        command = [str(ROOT / "scripts/check-contract"), "--compare", file.name]
         ran = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
     return [f"descriptors: {ran.stdout}{ran.stderr}"] if ran.returncode != 0 else []
 
@@ -90,7 +99,9 @@ def load(binary: pathlib.Path, seconds: int) -> tuple[str, list[str]]:
         report = json.loads(printed)
     except ValueError:
         return "", [f"ghz printed:\n{printed}"]
-    figures = f"{report['count']} calls in {report['total'] / 1e9:.1f} s, {report['rps']:.0f} a second, on 8 connections"
+    figures = (
+        f"{report['count']} calls in {report['total'] / 1e9:.1f} s, {report['rps']:.0f} a second, on 8 connections"
+    )
     if report["statusCodeDistribution"].keys() != {"OK"} or report.get("errorDistribution"):
         return figures, [f"not all OK: {report['statusCodeDistribution']} {report.get('errorDistribution')}"]
     return figures, []
