@@ -24,10 +24,10 @@ import clients
 import tools
 from cases import CASES
 from examples import EXAMPLES, ROOT, Example
-from gateway import Certificates, Gateway
+from gateway import Certificates, Gateway, has_tls
 
 PARTS = ("clients", "readme", "grpcurl", "load")
-README_PORT = "127.0.0.1:50051"
+README_ADDRESS = "127.0.0.1:50051"
 
 
 class Report:
@@ -143,10 +143,10 @@ def print_clients(runs: list[clients.Run], examples: list[Example], binary: path
 
 def try_readmes(binary: pathlib.Path, examples: list[Example], report: Report) -> None:
     try:
-        with Gateway(binary, listen=README_PORT), ThreadPoolExecutor(2) as pool:
+        with Gateway(binary, address=README_ADDRESS), ThreadPoolExecutor(2) as pool:
             found = list(pool.map(attempt(Example.try_readme), examples))
     except RuntimeError as error:
-        found = [[f"a sandbox on {README_PORT}, which the READMEs name: {error}"]] * len(examples)
+        found = [[f"a sandbox on {README_ADDRESS}, which the READMEs name: {error}"]] * len(examples)
     marks = [
         report.mark(f"README of {example.name}", problems) for example, problems in zip(examples, found, strict=True)
     ]
@@ -154,7 +154,6 @@ def try_readmes(binary: pathlib.Path, examples: list[Example], report: Report) -
 
 
 def try_grpcurl(binary: pathlib.Path, certificates: Certificates, report: Report) -> None:
-    tls = any(connection.tls for connection in clients.connections_of(binary))
     print()
     for program in ("grpcurl", "grpcurl-v1alpha"):
         if missing := tools.missing((program, "buf")):
@@ -162,7 +161,7 @@ def try_grpcurl(binary: pathlib.Path, certificates: Certificates, report: Report
             continue
         check = attempt(functools.partial(tools.grpcurl_problems, program, binary))
         marks = report.mark(f"{program}, plaintext", check(None))
-        if tls:
+        if has_tls(binary):
             marks += report.mark(f"{program}, mTLS", check(certificates))
         print(f"{program:<18} {marks}  {', '.join(tools.GRPCURL)}, descriptors")
 

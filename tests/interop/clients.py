@@ -10,7 +10,7 @@ from typing import Any
 import cases
 from cases import CASES, Case
 from examples import Example
-from gateway import Certificates, Gateway, flags_of
+from gateway import Certificates, Gateway, has_tls
 from tap import Tap
 
 NOBODY = "127.0.0.1:1"  # a port that nothing listens on
@@ -48,8 +48,7 @@ class Run:
 
 def connections_of(binary: pathlib.Path) -> list[Connection]:
     """Those that this build of the gateway can serve."""
-    tls = {"--tls-cert", "--client-ca"} <= flags_of(binary)
-    return [connection for connection in CONNECTIONS if tls or not connection.tls]
+    return [connection for connection in CONNECTIONS if has_tls(binary) or not connection.tls]
 
 
 def run_all(binary: pathlib.Path, examples: list[Example], folder: pathlib.Path) -> list[Run]:
@@ -61,8 +60,8 @@ def run_all(binary: pathlib.Path, examples: list[Example], folder: pathlib.Path)
         if is_worth_it(case, connection)
         for example in examples
     ]
-    with ThreadPoolExecutor(PARALLEL) as pool:
-        list(pool.map(lambda run: perform(run, binary, certificates), runs))
+    with Gateway(binary) as upstream, ThreadPoolExecutor(PARALLEL) as pool:
+        list(pool.map(lambda run: perform(run, binary, upstream, certificates), runs))
     for call in ("create", "update"):
         compare(runs, call)
     return runs
@@ -74,14 +73,14 @@ def is_worth_it(case: Case, connection: Connection) -> bool:
     return not connection.only or case.name in connection.only
 
 
-def perform(run: Run, binary: pathlib.Path, certificates: Certificates) -> None:
+def perform(run: Run, binary: pathlib.Path, upstream: Gateway, certificates: Certificates) -> None:
     """A gateway of its own for each run, so that what one provokes (a spent quota, an open circuit) no other sees."""
     try:
         if not run.case.serving:
             run.outcomes = run.example.call(NOBODY, arguments(run, certificates))
         elif run.connection.tls:
-            flags = certificates.gateway_flags(run.connection.mutual)
-            with Gateway(binary, run.case.gateway + flags) as gateway:
+            flags = run.case.gateway + certificates.gateway_flags(run.connection.mutual)
+            with Gateway(binary, flags, upstream) as gateway:
                 run.outcomes = run.example.call(gateway.address, arguments(run, certificates))
         else:
             with Gateway(binary, run.case.gateway) as gateway, Tap(gateway.address) as tap:

@@ -1,9 +1,12 @@
 """The binary under test as a process of ours, and the certificates for it."""
 
 import functools
+import itertools
+import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -11,25 +14,48 @@ import time
 START_SECONDS = 10
 STOP_SECONDS = 10
 
+# Below those that Linux gives to outgoing connections, so that no call takes a port before the gateway does.
+PORTS = itertools.count(20000 + os.getpid() % 5000)
+
 
 class Gateway:
-    """`onboardflow-gateway sandbox` on free ports, from the line that says where it listens to the end of its drain."""
+    """`onboardflow-gateway` on a port of its own, from when it accepts connections to the end of its drain.
 
-    def __init__(self, binary: pathlib.Path, flags: tuple[str, ...] = (), listen: str = "127.0.0.1:0"):
-        command = [str(binary), "sandbox", "--listen", listen, "--log-format", "json", *flags]
-        known = flags_of(binary)
+    A `sandbox`, unless there is an upstream: then `serve`, which alone has TLS, in front of that one's REST API.
+    """
+
+    def __init__(
+        self,
+        binary: pathlib.Path,
+        flags: tuple[str, ...] = (),
+        upstream: "Gateway | None" = None,
+        address: str | None = None,
+    ):
+        self.address = address or free_address()
+        self.rest_address = free_address()
+        self.environment = dict(os.environ)
+        if upstream:
+            self.environment["ONBOARDFLOW_TOKEN"] = upstream.token
+            self.command = [str(binary), "serve", "--upstream-url", f"http://{upstream.rest_address}"]
+        else:
+            self.command = [str(binary), "sandbox", "--rest-listen", self.rest_address]
+        self.command += ["--listen", self.address, "--log-format", "json", *flags]
+        known = flags_of(binary, self.command[1])
         for flag, value in {"--admin-listen": "127.0.0.1:0", "--drain-delay": "0s", "--drain-timeout": "2s"}.items():
             if flag in known:
-                command += [flag, value]
-        self.command = command
+                self.command += [flag, value]
 
     def __enter__(self) -> "Gateway":
         self.printed = tempfile.NamedTemporaryFile()
         self.process = subprocess.Popen(
-            self.command, stdin=subprocess.DEVNULL, stdout=self.printed, stderr=subprocess.STDOUT
+            self.command,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            stdout=self.printed,
+            stderr=subprocess.STDOUT,
         )
         try:
-            self.address = self.wait_for_address()
+            self.wait_until_up()
         except BaseException:
             self.stop()
             raise
@@ -40,15 +66,23 @@ class Gateway:
         if status != 0:
             raise RuntimeError(f"the gateway ended with {status} on SIGTERM:\n{self.output()}")
 
-    def wait_for_address(self) -> str:
+    def wait_until_up(self) -> None:
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
-            if found := re.search(r"gRPC on (127\.0\.0\.1:\d+)", self.output()):
-                return found[1]
             if self.process.poll() is not None:
                 raise RuntimeError(f"the gateway ended at once, with {self.process.returncode}:\n{self.output()}")
+            if is_taken(self.address):
+                return
             time.sleep(0.005)
-        raise RuntimeError(f"the gateway didn't say within {START_SECONDS} s where it listens:\n{self.output()}")
+        raise RuntimeError(f"the gateway wasn't up within {START_SECONDS} s:\n{self.output()}")
+
+    @property
+    def token(self) -> str:
+        """The API key that a sandbox made up, out of the curl command that it prints."""
+        found = re.search(r"Authorization: Token ([0-9a-f]{40})", self.output())
+        if not found:
+            raise RuntimeError(f"the sandbox doesn't say its key:\n{self.output()}")
+        return found[1]
 
     def output(self) -> str:
         return pathlib.Path(self.printed.name).read_text()  # opened anew: the gateway writes through the first
@@ -63,11 +97,26 @@ class Gateway:
             return self.process.wait()
 
 
+def free_address() -> str:
+    return next(address for port in PORTS if not is_taken(address := f"127.0.0.1:{port}"))
+
+
+def is_taken(address: str) -> bool:
+    host, port = address.rsplit(":", 1)
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((host, int(port))) == 0
+
+
 @functools.cache
-def flags_of(binary: pathlib.Path) -> frozenset[str]:
+def flags_of(binary: pathlib.Path, command: str) -> frozenset[str]:
     """The flags that this build of the binary knows."""
-    shown = subprocess.run([binary, "sandbox", "--help"], capture_output=True, text=True, check=True, timeout=10)
+    shown = subprocess.run([binary, command, "--help"], capture_output=True, text=True, check=True, timeout=10)
     return frozenset(re.findall(r"--[a-z-]+", shown.stdout))
+
+
+def has_tls(binary: pathlib.Path) -> bool:
+    return {"--tls-cert", "--client-ca"} <= flags_of(binary, "serve")
 
 
 class Certificates:

@@ -1,5 +1,6 @@
 """The tools that know a gateway by reflection alone: grpcurl, of now and of the time of v1alpha, and ghz."""
 
+import contextlib
 import json
 import pathlib
 import subprocess
@@ -56,8 +57,11 @@ def missing(programs: tuple[str, ...]) -> list[str]:
 def grpcurl_problems(program: str, binary: pathlib.Path, certificates: Certificates | None) -> list[str]:
     """Over mTLS where there are certificates, else in plaintext."""
     problems = []
-    flags = certificates.gateway_flags(mutual=True) if certificates else ()
-    with Gateway(binary, flags) as gateway:
+    with contextlib.ExitStack() as started:
+        gateway = started.enter_context(Gateway(binary))
+        if certificates:
+            flags = certificates.gateway_flags(mutual=True)
+            gateway = started.enter_context(Gateway(binary, flags, upstream=gateway))
         grpcurl = [str(TOOLS / program), *grpcurl_connection(certificates)]
         for name, (asked, wanted) in GRPCURL.items():
             data = ["-d", json.dumps(GRPCURL_DATA[name])] if name in GRPCURL_DATA else []
