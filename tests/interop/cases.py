@@ -171,6 +171,8 @@ def steady(outcome: dict[str, Any]) -> dict[str, Any]:
         kept["event"] = steady_event(kept["event"])
     if "metadata" in kept:
         kept["metadata"] = {name: value for name, value in kept["metadata"].items() if name != "request_id"}
+    if kept.get("retry_after_ms", 0) > 60_000:
+        kept["retry_after_ms"] = "<more than a minute>"  # of a quota known to be spent, less with every moment
     if "reason" not in kept:
         kept.pop("message", None)  # not the gateway's
     return kept

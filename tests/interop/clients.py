@@ -112,13 +112,12 @@ def on_the_wire(run: Run, tap: Tap) -> collections.abc.Iterator[str]:
 def compare(runs: list[Run], call: str) -> None:
     """Whatever the connection, all languages must have seen the same; who differs from the most is wrong."""
     for case in filter(lambda case: case.settled, CASES):
-        seen = [(r, cases.steady(r.outcomes[call])) for r in runs if r.case is case and call in r.outcomes]
-        if not seen:
-            continue
-        most = collections.Counter(repr(comparable(outcome)) for _, outcome in seen).most_common(1)[0][0]
+        right = [run for run in runs if run.case is case and not run.problems]
+        seen = [(run, cases.steady(run.outcomes[call])) for run in right]
+        counted = collections.Counter(repr(comparable(outcome)) for _, outcome in seen).most_common(1)
         for run, outcome in seen:
-            if repr(comparable(outcome)) != most and not run.problems:
-                run.problems.append(f"{call}: saw {outcome}\n    where most saw {most}")
+            if repr(comparable(outcome)) != counted[0][0]:
+                run.problems.append(f"{call}: saw {outcome}\n    where most saw {counted[0][0]}")
 
 
 def comparable(value: Any) -> Any:
