@@ -1,24 +1,27 @@
 //! The command line and the environment: one struct per consumer, checked whole before any port is
 //! bound. Nothing else reads the environment.
 
+mod allow;
 mod args;
 mod checked;
+mod listener;
+mod upstream;
 
-use std::{env, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use http::HeaderValue;
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
-use secrecy::{ExposeSecret as _, SecretString};
 use tracing_subscriber::EnvFilter;
-use url::Url;
 
 pub use self::{
-    args::{AuthScheme, Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs, ServeArgs},
+    allow::{AllowList, Listed},
+    args::{Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs, ServeArgs},
     checked::Problems,
+    listener::{CallerConfig, ConnectionConfig, JwtConfig, TlsFiles, granted_cpus},
+    upstream::{AuthScheme, Credentials, Proxy, UpstreamConfig},
 };
 use self::{
-    args::{CallArgs, CredentialsMode, DrainArgs, LogArgs, UpstreamArgs},
-    checked::Checked,
+    args::{CallArgs, DrainArgs, LogArgs},
+    listener::ConnectionArgs,
+    upstream::CredentialsMode,
 };
 
 /// Everything that `serve` needs.
@@ -58,35 +61,6 @@ pub struct LogConfig {
     pub filter: EnvFilter,
 }
 
-/// How OnboardFlow is called.
-#[derive(Clone, Debug)]
-pub struct UpstreamConfig {
-    /// Base URL, to which the path of a call is added.
-    pub base_url: Url,
-    /// Certificates that are trusted besides the system's.
-    pub extra_roots: Vec<CertificateDer<'static>>,
-    /// Whose key a call carries.
-    pub credentials: Credentials,
-    /// Longest wait for a connection.
-    pub connect_timeout: Duration,
-    /// Cap on the body of a reply, in bytes.
-    pub max_response_bytes: usize,
-}
-
-/// Whose key a call carries.
-#[derive(Clone, Debug)]
-pub enum Credentials {
-    /// The gateway's own.
-    Gateway {
-        /// The API key.
-        token: SecretString,
-        /// How it is presented.
-        scheme: AuthScheme,
-    },
-    /// The caller's `authorization` metadata is passed on.
-    Caller,
-}
-
 /// How callers are served.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
@@ -98,25 +72,68 @@ pub struct ServerConfig {
     pub max_request_bytes: usize,
     /// Whether reflection is served.
     pub reflection: bool,
+    /// Threads that serve connections, that of the acceptor among them.
+    pub workers: usize,
+    /// Calls at once, over all workers.
+    pub max_in_flight: usize,
+    /// How a connection lives.
+    pub connections: ConnectionConfig,
+    /// The files for TLS, or none for plaintext.
+    pub tls: Option<TlsFiles>,
+    /// Who may call.
+    pub callers: CallerConfig,
+    /// Time between looks at the files of both, whether they have changed.
+    pub reload_interval: Duration,
+    /// Time between `NOT_SERVING` and the end of accepting.
+    pub drain_delay: Duration,
     /// Longest wait for calls in flight at the end.
     pub drain_timeout: Duration,
+}
+
+impl Default for ServerConfig {
+    /// What the flags' defaults say.
+    fn default() -> Self {
+        Self {
+            default_timeout: Duration::from_secs(10),
+            max_timeout: Duration::from_secs(60),
+            max_request_bytes: 64 << 10,
+            reflection: true,
+            workers: granted_cpus(),
+            max_in_flight: 1024,
+            connections: ConnectionConfig::default(),
+            tls: None,
+            callers: CallerConfig::default(),
+            reload_interval: Duration::from_secs(1),
+            drain_delay: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(25),
+        }
+    }
 }
 
 impl ServeArgs {
     /// The configuration, or everything that is wrong with it.
     pub fn check(self) -> Result<ServeConfig, Problems> {
         let mut problems = Problems::default();
-        let server = server_config(&self.calls, &self.drain, &mut problems);
+        let drain_delay = problems.check("drain-delay", self.drain_delay);
+        let passes_authorization_on = self.upstream.credentials == Ok(CredentialsMode::Caller);
+        let callers = self.callers.check(passes_authorization_on, &mut problems);
+        let server = server_config(&self.calls, &self.connections, &self.drain, &mut problems);
         let max_response_bytes =
             problems.check("max-response-bytes", self.calls.max_response_bytes);
         let upstream = self.upstream.check(max_response_bytes, &mut problems);
         let listen = problems.check("listen", self.listen);
         let log = self.log.check(&mut problems);
         let config = (|| {
+            let (tls, callers) = callers?;
             Some(ServeConfig {
                 listen: listen?,
                 upstream: upstream?,
-                server: server?,
+                server: ServerConfig {
+                    tls,
+                    callers,
+                    drain_delay: drain_delay?,
+                    ..server?
+                },
                 log: log?,
             })
         })();
@@ -128,7 +145,8 @@ impl SandboxArgs {
     /// The configuration, or everything that is wrong with it.
     pub fn check(self) -> Result<SandboxConfig, Problems> {
         let mut problems = Problems::default();
-        let server = server_config(&self.calls, &self.drain, &mut problems);
+        let drain_delay = problems.check("drain-delay", self.drain_delay);
+        let server = server_config(&self.calls, &self.connections, &self.drain, &mut problems);
         let max_response_bytes =
             problems.check("max-response-bytes", self.calls.max_response_bytes);
         let listen = problems.check("listen", self.listen);
@@ -139,7 +157,10 @@ impl SandboxArgs {
                 listen: listen?,
                 rest_listen: rest_listen?,
                 max_response_bytes: max_response_bytes?,
-                server: server?,
+                server: ServerConfig {
+                    drain_delay: drain_delay?,
+                    ..server?
+                },
                 log: log?,
             })
         })();
@@ -158,6 +179,7 @@ impl HealthcheckArgs {
 
 fn server_config(
     calls: &CallArgs,
+    connections: &ConnectionArgs,
     drain: &DrainArgs,
     problems: &mut Problems,
 ) -> Option<ServerConfig> {
@@ -169,12 +191,17 @@ fn server_config(
     let max_request_bytes = problems.check("max-request-bytes", calls.max_request_bytes);
     let reflection = problems.check("reflection", calls.reflection);
     let drain_timeout = problems.check("drain-timeout", drain.drain_timeout);
+    let (workers, max_in_flight, connections) = connections.check(problems)?;
     Some(ServerConfig {
         default_timeout: default_timeout?,
         max_timeout: max_timeout?,
         max_request_bytes: max_request_bytes?,
         reflection: reflection?,
+        workers,
+        max_in_flight,
+        connections,
         drain_timeout: drain_timeout?,
+        ..ServerConfig::default()
     })
 }
 
@@ -188,117 +215,5 @@ impl LogArgs {
             format: format?,
             filter: filter?,
         })
-    }
-}
-
-impl UpstreamArgs {
-    fn check(
-        self,
-        max_response_bytes: Option<usize>,
-        problems: &mut Problems,
-    ) -> Option<UpstreamConfig> {
-        let base_url = problems.check("upstream-url", self.upstream_url.clone());
-        let connect_timeout = problems.check("connect-timeout", self.connect_timeout);
-        let credentials = self.credentials(problems);
-        let extra_roots = match self.upstream_ca {
-            None => Some(Vec::new()),
-            Some(file) => problems.check("upstream-ca", read_certificates(&file)),
-        };
-        Some(UpstreamConfig {
-            base_url: base_url?,
-            extra_roots: extra_roots?,
-            credentials: credentials?,
-            connect_timeout: connect_timeout?,
-            max_response_bytes: max_response_bytes?,
-        })
-    }
-
-    fn credentials(&self, problems: &mut Problems) -> Option<Credentials> {
-        let variable = token_variable();
-        let scheme = problems.check("auth-scheme", self.auth_scheme);
-        let mode = problems.check("credentials", self.credentials)?;
-        let token = match (mode, variable, &self.token_file) {
-            (CredentialsMode::Caller, None, None) => return Some(Credentials::Caller),
-            (CredentialsMode::Caller, _, _) => {
-                problems.add(
-                    "credentials",
-                    "with `caller` the gateway must not hold a key too",
-                );
-                return None;
-            }
-            (CredentialsMode::Gateway, Some(_), Some(_)) => {
-                problems.add(
-                    "token-file",
-                    "can't be given together with ONBOARDFLOW_TOKEN",
-                );
-                return None;
-            }
-            (CredentialsMode::Gateway, None, None) => {
-                problems.add(
-                    "token-file",
-                    "is required, or ONBOARDFLOW_TOKEN with the API key",
-                );
-                return None;
-            }
-            (CredentialsMode::Gateway, Some(token), None) => token,
-            (CredentialsMode::Gateway, None, Some(file)) => fs::read_to_string(file)
-                .map_err(|error| problems.add("token-file", format_args!("can't be read: {error}")))
-                .ok()?,
-        };
-        let token = problems.check("token-file", check_token(&token))?;
-        Some(Credentials::Gateway {
-            token,
-            scheme: scheme?,
-        })
-    }
-}
-
-/// The API key in the environment. An empty variable is a missing one: that is how a manifest
-/// leaves it out.
-fn token_variable() -> Option<String> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a key has a variable and, on purpose, no flag"
-    )]
-    let variable = env::var("ONBOARDFLOW_TOKEN");
-    variable.ok().filter(|token| !token.is_empty())
-}
-
-/// The certificates in a PEM file.
-fn read_certificates(file: &Path) -> Checked<Vec<CertificateDer<'static>>> {
-    let certificates = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|_| "can't be read as a PEM file with certificates")?;
-    if certificates.is_empty() {
-        Err("holds no certificate")
-    } else {
-        Ok(certificates)
-    }
-}
-
-/// An API key: one word that a header can hold.
-fn check_token(text: &str) -> Checked<SecretString> {
-    let token = text.trim();
-    let is_word = !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic());
-    if is_word {
-        Ok(SecretString::from(token))
-    } else {
-        Err("the API key must be one word of printable ASCII")
-    }
-}
-
-impl AuthScheme {
-    /// The value of the `Authorization` header for a key, marked as sensitive.
-    pub fn header(
-        self,
-        token: &SecretString,
-    ) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
-        let scheme = match self {
-            Self::Token => "Token",
-            Self::Bearer => "Bearer",
-        };
-        let mut value = HeaderValue::try_from(format!("{scheme} {}", token.expose_secret()))?;
-        value.set_sensitive(true);
-        Ok(value)
     }
 }

@@ -2,13 +2,14 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are what --help prints")]
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use url::Url;
 
-use super::checked::{
-    Checked, address, base_url, boolean, checked, choice, duration, size, timeout,
+use super::{
+    checked::{Checked, address, boolean, checked, choice, duration, size, timeout},
+    listener::{CallerArgs, ConnectionArgs},
+    upstream::UpstreamArgs,
 };
 
 /// A gRPC gateway in front of OnboardFlow's Customers REST API.
@@ -25,6 +26,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, for a moment")]
 pub enum Command {
     /// Serve gRPC, and call OnboardFlow with the API key in ONBOARDFLOW_TOKEN or --token-file.
     Serve(ServeArgs),
@@ -45,6 +47,14 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub(super) calls: CallArgs,
     #[command(flatten)]
+    pub(super) connections: ConnectionArgs,
+    #[command(flatten)]
+    pub(super) callers: CallerArgs,
+    /// Time between the signal to stop, which makes health NOT_SERVING, and the end of accepting
+    /// connections: as long as load balancers take to notice.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = checked(duration))]
+    pub(super) drain_delay: Checked<Duration>,
+    #[command(flatten)]
     pub(super) drain: DrainArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
@@ -63,6 +73,12 @@ pub struct SandboxArgs {
     #[command(flatten)]
     pub(super) calls: CallArgs,
     #[command(flatten)]
+    pub(super) connections: ConnectionArgs,
+    /// Time between the signal to stop and the end of accepting connections. Nobody balances load
+    /// over sandboxes.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = checked(duration))]
+    pub(super) drain_delay: Checked<Duration>,
+    #[command(flatten)]
     pub(super) drain: DrainArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
@@ -74,30 +90,6 @@ pub struct HealthcheckArgs {
     /// Address of a gateway's gRPC port, in plaintext.
     #[arg(value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = checked(address))]
     pub(super) address: Checked<SocketAddr>,
-}
-
-/// How OnboardFlow is called.
-#[derive(Debug, Args)]
-pub(super) struct UpstreamArgs {
-    /// Base URL of OnboardFlow.
-    #[arg(long, value_name = "URL", default_value = "https://gateway.onboardflow.com", value_parser = checked(base_url))]
-    pub(super) upstream_url: Checked<Url>,
-    /// PEM file with CAs to trust for the upstream, besides the system's.
-    #[arg(long, value_name = "FILE")]
-    pub(super) upstream_ca: Option<PathBuf>,
-    /// File with the API key; the variable ONBOARDFLOW_TOKEN can hold the key itself.
-    #[arg(long, value_name = "FILE")]
-    pub(super) token_file: Option<PathBuf>,
-    /// How the API key is presented: `Authorization: Token …` or `Authorization: Bearer …`.
-    #[arg(long, value_name = "SCHEME", default_value = "token", value_parser = checked(choice::<AuthScheme>))]
-    pub(super) auth_scheme: Checked<AuthScheme>,
-    /// Whose API key a call carries: the gateway's own, or the one in the caller's `authorization`
-    /// metadata, which is required then.
-    #[arg(long, value_name = "WHOSE", default_value = "gateway", value_parser = checked(choice::<CredentialsMode>))]
-    pub(super) credentials: Checked<CredentialsMode>,
-    /// Longest wait for a connection to OnboardFlow.
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = checked(timeout))]
-    pub(super) connect_timeout: Checked<Duration>,
 }
 
 /// What a call may take.
@@ -123,7 +115,8 @@ pub(super) struct CallArgs {
 /// How the gateway ends.
 #[derive(Debug, Args)]
 pub(super) struct DrainArgs {
-    /// Longest wait for calls in flight when the gateway is told to stop.
+    /// Longest wait for calls in flight once no more connections are accepted. The process ends
+    /// after it whatever happens.
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = checked(duration))]
     pub(super) drain_timeout: Checked<Duration>,
 }
@@ -148,24 +141,6 @@ pub enum LogFormat {
     Json,
     /// A line for people.
     Text,
-}
-
-/// How an API key is presented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AuthScheme {
-    /// `Authorization: Token <key>`.
-    Token,
-    /// `Authorization: Bearer <key>`.
-    Bearer,
-}
-
-/// Whose API key a call carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum CredentialsMode {
-    /// The gateway's own.
-    Gateway,
-    /// The caller's.
-    Caller,
 }
 
 impl Cli {
