@@ -115,7 +115,7 @@ impl Connections {
             certificate.as_ref(),
             life.over.clone(),
         ));
-        let io = Wire::new(io, Arc::clone(&life.progress), self.config.stall_timeout);
+        let io = Wire::new(io, Arc::clone(&life.conduct), self.config.stall_timeout);
         let calls = Calls {
             router: self.router.clone(),
             peer,
@@ -132,7 +132,7 @@ impl Connections {
             config: self.config.clone(),
             accepted,
             stuck_after: self.max_timeout + self.config.answer_timeout,
-            progress: Arc::default(),
+            conduct: Arc::default(),
             streams: Arc::default(),
             going_away: self.signals.draining.child_token(),
             over: self.signals.over.child_token(),
@@ -180,7 +180,7 @@ where
             biased;
             ended = connection.as_mut() => return match ended {
                 Ok(()) => closing,
-                Err(error) if life.progress.flooding.load(Relaxed) || is_calming(&error) => {
+                Err(error) if life.conduct.flooding.load(Relaxed) || is_calming(&error) => {
                     Closed::Abusive
                 }
                 Err(error) => {

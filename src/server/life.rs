@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     counters::Closed,
     streams::{PERIODS, Streams},
-    wire::Progress,
+    wire::Conduct,
 };
 use crate::config::ConnectionConfig;
 
@@ -38,7 +38,7 @@ pub(super) struct Life {
     pub(super) accepted: Instant,
     /// Longest time from a call's arrival to the end of its answer.
     pub(super) stuck_after: Duration,
-    pub(super) progress: Arc<Progress>,
+    pub(super) conduct: Arc<Conduct>,
     pub(super) streams: Arc<Streams>,
     /// Cancelled when the connection goes away, for its own sake or with all others.
     pub(super) going_away: CancellationToken,
@@ -108,7 +108,7 @@ impl Life {
         let mut period = Instant::now();
         loop {
             let now = ticks.tick().await;
-            if !self.progress.greeted.load(Relaxed)
+            if !self.conduct.greeted.load(Relaxed)
                 && now.duration_since(self.accepted) >= handshake_timeout
             {
                 return Turn::Close(Closed::NoHandshake);
@@ -117,8 +117,8 @@ impl Life {
             if idle.lasts(is_idle, self.streams.opened(), now) >= max_idle {
                 return Turn::GoAway(Closed::Idle);
             }
-            let is_partial = self.progress.partial.load(Relaxed);
-            let whole = self.progress.whole.load(Relaxed);
+            let is_partial = self.conduct.partial.load(Relaxed);
+            let whole = self.conduct.whole.load(Relaxed);
             if partial.lasts(is_partial, whole, now) >= stall_timeout {
                 return Turn::Close(Closed::Abusive);
             }

@@ -23,7 +23,7 @@ use tokio::{
 
 /// What a connection has been seen to do.
 #[derive(Debug, Default)]
-pub(super) struct Progress {
+pub(super) struct Conduct {
     /// The preface, and the first frame after it, have come.
     pub(super) greeted: AtomicBool,
     /// Frames, and header blocks, that came whole.
@@ -38,17 +38,17 @@ pub(super) struct Progress {
 pub(super) struct Wire<IO> {
     io: IO,
     scanner: Scanner,
-    progress: Arc<Progress>,
+    conduct: Arc<Conduct>,
     stall_timeout: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl<IO> Wire<IO> {
-    pub(super) fn new(io: IO, progress: Arc<Progress>, stall_timeout: Duration) -> Self {
+    pub(super) fn new(io: IO, conduct: Arc<Conduct>, stall_timeout: Duration) -> Self {
         Self {
             io,
             scanner: Scanner::new(),
-            progress,
+            conduct,
             stall_timeout,
             stalled: None,
         }
@@ -67,7 +67,7 @@ impl<IO> Wire<IO> {
         let timeout = self.stall_timeout;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
         ready!(stalled.as_mut().poll(cx));
-        self.progress.flooding.store(true, Relaxed);
+        self.conduct.flooding.store(true, Relaxed);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
@@ -82,9 +82,9 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
         let outcome = this.scanner.scan(&buf.filled()[before..]);
-        this.scanner.tell(&this.progress);
+        this.scanner.tell(&this.conduct);
         if outcome.is_err() {
-            this.progress.flooding.store(true, Relaxed);
+            this.conduct.flooding.store(true, Relaxed);
             return Poll::Ready(Err(io::Error::other("the peer floods")));
         }
         Poll::Ready(Ok(()))
@@ -236,11 +236,11 @@ impl Scanner {
         Ok(())
     }
 
-    fn tell(&self, progress: &Progress) {
-        progress.greeted.store(self.frames > 0, Relaxed);
-        progress.whole.store(self.whole, Relaxed);
+    fn tell(&self, conduct: &Conduct) {
+        conduct.greeted.store(self.frames > 0, Relaxed);
+        conduct.whole.store(self.whole, Relaxed);
         let partial = self.rest > 0 || self.have > 0 || self.in_headers;
-        progress.partial.store(partial, Relaxed);
+        conduct.partial.store(partial, Relaxed);
     }
 }
 
@@ -286,15 +286,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_header_block_without_an_end_is_partial() {
         let mut scanner = greeted();
-        let progress = Progress::default();
+        let conduct = Conduct::default();
         scanner.scan(&frame(HEADERS, 0, 10)).unwrap();
         scanner.scan(&frame(CONTINUATION, 0, 10)).unwrap();
-        scanner.tell(&progress);
-        assert!(progress.partial.load(Relaxed));
-        assert_eq!(progress.whole.load(Relaxed), 0);
+        scanner.tell(&conduct);
+        assert!(conduct.partial.load(Relaxed));
+        assert_eq!(conduct.whole.load(Relaxed), 0);
         scanner.scan(&frame(CONTINUATION, END_HEADERS, 10)).unwrap();
-        scanner.tell(&progress);
-        assert!(!progress.partial.load(Relaxed));
+        scanner.tell(&conduct);
+        assert!(!conduct.partial.load(Relaxed));
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,7 +17,7 @@ use tonic_health::pb::{
 };
 
 use crate::support::{
-    Config, Gateway, Upstream, create_request,
+    Config, Gateway, Upstream, create_request, logs,
     peer::{GOAWAY, Peer, call},
     response, told,
 };
@@ -159,6 +159,7 @@ async fn a_peer_that_ignores_the_goaway_is_refused() {
     peer.send(&call(5, &create_request())).await;
     peer.closed().await;
     assert!(arrivals.try_recv().is_err(), "it must not be sent");
+    assert!(logs::so_far().contains("GATEWAY_DRAINING"));
     gateway.ended().await;
 }
 

@@ -1,8 +1,11 @@
 //! The listener's flags, as the program takes and refuses them.
 
-use std::process::Output;
+use std::process::{Output, Stdio};
 
-use tokio::process::Command;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
+};
 
 use crate::support::certificates::{Authority, Secret};
 
@@ -77,4 +80,30 @@ async fn one_header_is_not_for_two_things() {
         said.contains("can't be given together with --credentials caller"),
         "{said}"
     );
+}
+
+/// Linux says what threads a process has.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_worker_is_a_thread_and_the_first_does_all_else() {
+    for workers in [1, 3] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"))
+            .args(["sandbox", "--listen=127.0.0.1:0"])
+            .arg(format!("--workers={workers}"))
+            .env_clear()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        // It says that it serves once every worker does.
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains("\"serving\"") {
+                break;
+            }
+        }
+        let tasks = format!("/proc/{}/task", child.id().unwrap());
+        assert_eq!(std::fs::read_dir(tasks).unwrap().count(), workers);
+    }
 }
