@@ -21,18 +21,16 @@ use self::{
     breaker::Breaker,
     credentials::KeyRing,
     http::Http,
+    observer::Observer,
     quota::Quota,
     retry::{Backoff, Budget},
 };
-pub use self::{
-    breaker::BreakerConfig,
-    dial::Resolver,
-    observer::{BreakerState, Observer, Unobserved},
-};
+pub use self::{breaker::BreakerConfig, dial::Resolver};
 use crate::{
     config::UpstreamConfig,
     context::Context,
     error::Error,
+    telemetry::{Attempts, Metrics},
     translate::{self, Operation},
 };
 
@@ -70,19 +68,13 @@ struct Shared {
     backoff: Backoff,
     max_attempts: u32,
     observer: Arc<dyn Observer>,
+    attempts: Attempts,
 }
 
 impl Upstream {
     /// Prepares all that calls have in common. Opens no connection yet.
-    pub fn new(config: &UpstreamConfig) -> Result<Self, BuildError> {
-        Self::observed(config, Arc::new(Unobserved))
-    }
-
-    /// The same, telling an observer what happens.
-    pub fn observed(
-        config: &UpstreamConfig,
-        observer: Arc<dyn Observer>,
-    ) -> Result<Self, BuildError> {
+    pub fn new(config: &UpstreamConfig, metrics: &Metrics) -> Result<Self, BuildError> {
+        let observer: Arc<dyn Observer> = Arc::new(metrics.clone());
         let shared = Shared {
             keys: KeyRing::new(&config.credentials, &observer)?,
             breaker: Breaker::new(config.breaker),
@@ -91,6 +83,7 @@ impl Upstream {
             backoff: Backoff::default(),
             max_attempts: config.max_attempts,
             observer,
+            attempts: metrics.upstream.attempts(&config.base_url),
         };
         Ok(Self {
             http: Http::new(config)?,
@@ -118,7 +111,7 @@ impl Upstream {
         let key = self.shared.keys.for_call(context, &call.site_key)?;
         let ended = self.attempt(&call, &key, Op::EFFECT, context).await?;
         let decoded = Op::decode(ended.reply).map_err(|mut error| {
-            translate::redact(&mut error, &call);
+            translate::redact(&mut error, &call, &key.authorization);
             error.after(ended.earlier)
         })?;
         for path in &decoded.unknown_fields {

@@ -22,6 +22,11 @@ impl Problems {
         self.0.push(format!("--{flag}: {problem}"));
     }
 
+    /// Notes a problem with a variable that has no flag.
+    pub(super) fn add_variable(&mut self, variable: &str, problem: impl fmt::Display) {
+        self.0.push(format!("{variable}: {problem}"));
+    }
+
     /// The value, if it is one; notes the problem otherwise.
     pub(super) fn check<T>(&mut self, flag: &str, value: Checked<T>) -> Option<T> {
         value.map_err(|problem| self.add(flag, problem)).ok()

@@ -76,15 +76,15 @@ impl Upstream {
             .map_err(|delay| Error::new(Refusal::QuotaSpent).retry_after(delay))?;
         let started = Instant::now();
         let until = self.attempt_ends(started, effect, context, attempts_left);
-        let ended = self.http.send(call, key, context, until).await;
-        let took = started.elapsed();
+        let attempt = shared.attempts.begin(&call.method, call.path, context);
+        let ended = self.http.send(call, key, context, &attempt, until).await;
         match &ended {
             Ok(reply) => {
-                observer.answered(&call.method, reply.status, took);
+                attempt.answered(reply.status);
                 shared.quota.answered(key, reply.status, reply.retry_after);
             }
             Err(failure) => {
-                observer.lost(&call.method, cause(failure), took);
+                attempt.lost(cause(failure));
                 if failure.reached <= Reached::Connected {
                     shared.quota.refund(key, observer);
                 }

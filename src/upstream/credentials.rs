@@ -83,6 +83,7 @@ impl KeyRing {
         };
         let hasher = RandomState::new();
         let ring = Arc::new(RwLock::new(Ring::new(&keys, scheme, &hasher)?));
+        observer.keys_read();
         let stop = match files {
             None => None,
             Some(files) => {
@@ -186,19 +187,20 @@ impl Reader {
             let ring = ring.map_err(|_| "a key can't be put into a header".to_owned())?;
             Ok(Some((keys, ring)))
         });
-        self.observer.credentials_read(ring.is_ok());
         match ring {
             Ok(None) => self.failing = false,
             Ok(Some((keys, ring))) => {
                 self.failing = false;
                 self.keys = keys;
                 *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
+                self.observer.keys_read();
                 info!("the API keys changed, and are used from now on");
             }
             // Once, and not every two seconds.
             Err(_) if self.failing => {}
             Err(problem) => {
                 self.failing = true;
+                self.observer.keys_unreadable();
                 error!(
                     problem,
                     "the API keys could not be read again; the old ones stay in use"

@@ -32,6 +32,7 @@ use crate::{
     context::{Context, Progress, REQUEST_ID},
     error::{Sent, Source},
     rest::{Call, Ending, Reply},
+    telemetry::Attempt,
 };
 
 /// Sent as `User-Agent`.
@@ -107,12 +108,16 @@ impl Http {
         call: &Call,
         key: &Key,
         context: &Context,
+        attempt: &Attempt,
         until: Option<Instant>,
     ) -> Result<Reply, Failure> {
         loop {
             let lease = self.pool.lease().await.map_err(Failure::unconnected)?;
             let reused = lease.reused;
-            match self.exchange(lease, call, key, context, until).await {
+            match self
+                .exchange(lease, call, key, context, attempt, until)
+                .await
+            {
                 // A kept connection that the server closed: the commonest failure in life, and no
                 // attempt at all, as nothing left. The pool runs out of them.
                 Err(Failure { ending: true, .. }) if reused => {}
@@ -127,9 +132,11 @@ impl Http {
         call: &Call,
         key: &Key,
         context: &Context,
+        attempt: &Attempt,
         until: Option<Instant>,
     ) -> Result<Reply, Failure> {
         let mut request = self.target.request(call, key, context)?;
+        attempt.inject(request.headers_mut());
         match lease.channel {
             Channel::Exclusive(mut connection) => {
                 let response = exclusively(&mut connection, request, &context.progress, until);
@@ -354,9 +361,6 @@ impl Target {
         *headers = self.headers.clone();
         headers.insert(AUTHORIZATION, key.authorization.clone());
         headers.insert(REQUEST_ID, context.request_id.clone());
-        for (name, value) in context.trace_context.headers() {
-            headers.insert(name, value.clone());
-        }
         Ok(request)
     }
 

@@ -1,30 +1,12 @@
-//! The seam for metrics: what happens on the way out that no caller sees.
+//! What metrics are told of: what happens on the way out that no caller sees.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
-use http::{Method, StatusCode};
-
-/// What the circuit breaker does with calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BreakerState {
-    /// It lets them through.
-    Closed,
-    /// It lets one through, to see how it fares.
-    HalfOpen,
-    /// It refuses them.
-    Open,
-}
+pub(super) use crate::telemetry::BreakerState;
+use crate::telemetry::{Metrics, Secret};
 
 /// Is told what happens on the way out. Every method does nothing unless it is written.
-pub trait Observer: fmt::Debug + Send + Sync {
-    /// An attempt was answered, after this time.
-    fn answered(&self, method: &Method, status: StatusCode, took: Duration) {
-        let _ = (method, status, took);
-    }
-    /// An attempt ended without an answer.
-    fn lost(&self, method: &Method, reason: &'static str, took: Duration) {
-        let _ = (method, reason, took);
-    }
+pub(super) trait Observer: fmt::Debug + Send + Sync {
     /// An attempt failed, and another one was thought of: why it failed, and `retried` or what
     /// stood against it.
     fn retried(&self, cause: &'static str, result: &'static str) {
@@ -38,18 +20,47 @@ pub trait Observer: fmt::Debug + Send + Sync {
     fn quota_left(&self, key: &str, calls: u64) {
         let _ = (key, calls);
     }
-    /// The key files were read again: whether that went well.
-    fn credentials_read(&self, well: bool) {
-        let _ = well;
-    }
+    /// The keys that are in use from now on were read.
+    fn keys_read(&self) {}
+    /// The key files changed, and could not be used.
+    fn keys_unreadable(&self) {}
     /// A reply has a field that the gateway doesn't know.
     fn unknown_field(&self, path: &str) {
         let _ = path;
     }
 }
 
-/// Tells nobody.
-#[derive(Clone, Copy, Debug)]
-pub struct Unobserved;
+/// Counts it.
+impl Observer for Metrics {
+    fn retried(&self, cause: &'static str, result: &'static str) {
+        self.upstream.retried(cause, result);
+    }
 
+    fn breaker(&self, state: BreakerState) {
+        self.upstream.breaker(state);
+    }
+
+    fn quota_left(&self, key: &str, calls: u64) {
+        self.upstream.quota_left(key, calls);
+    }
+
+    fn keys_read(&self) {
+        self.secrets.loaded(Secret::Token);
+    }
+
+    fn keys_unreadable(&self) {
+        self.secrets.reload_failed(Secret::Token);
+    }
+
+    fn unknown_field(&self, path: &str) {
+        self.upstream.unknown_field(path);
+    }
+}
+
+/// Tells nobody.
+#[cfg(test)]
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Unobserved;
+
+#[cfg(test)]
 impl Observer for Unobserved {}

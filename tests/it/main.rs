@@ -19,4 +19,5 @@ mod program;
 mod resilience;
 mod rotation;
 mod support;
+mod telemetry;
 mod tls;

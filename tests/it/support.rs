@@ -3,6 +3,7 @@
 pub mod certificates;
 mod fault;
 mod gateway;
+mod http;
 mod http2;
 pub mod logs;
 pub mod peer;
@@ -16,6 +17,7 @@ use tonic_types::StatusExt as _;
 pub use self::{
     fault::{Chance, Fault, Faulty},
     gateway::{Config, Gateway},
+    http::http,
     http2::{Http2, Manner},
     upstream::{Received, Upstream, nobody, response},
 };
