@@ -31,7 +31,12 @@ readme *FLAGS:
     scripts/tools grpcurl
     scripts/try-readme {{ FLAGS }}
 
-# Whether the proto of this work tree breaks callers of the proto on main
-breaking:
+# Whether the proto keeps what callers were promised; --update takes an addition into the promise
+contract *FLAGS:
     scripts/tools buf
-    .tools/bin/buf breaking --against '.git#branch=main'
+    scripts/check-contract {{ FLAGS }}
+
+# The callers of examples/, grpcurl and ghz against the binary
+interop *FLAGS:
+    scripts/tools buf ghz grpcurl grpcurl-v1alpha
+    scripts/interop {{ FLAGS }}
