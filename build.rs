@@ -12,8 +12,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     compiler.include_source_info(true).include_imports(true);
     compiler.open_file(PROTO.trim_start_matches("proto/"))?;
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is how cargo tells a build script where to write"
+    )]
     let out_dir = PathBuf::from(env::var("OUT_DIR")?);
-    fs::write(out_dir.join("customer.binpb"), compiler.encode_file_descriptor_set())?;
+    fs::write(
+        out_dir.join("customer.binpb"),
+        compiler.encode_file_descriptor_set(),
+    )?;
 
     tonic_prost_build::configure()
         .build_transport(false)

@@ -1,1 +1,35 @@
+//! `onboardflow-gateway`: gRPC in front of OnboardFlow's Customers REST API.
+//!
+//! The path of a request, file by file:
+//!
+//! 1. [`server`] accepts connections, and passes each call through the inbound stack: rescue,
+//!    deadline.
+//! 2. [`service`] takes it from tonic, one line an RPC.
+//! 3. [`translate`] makes a [`rest::Call`] of the request message. Pure.
+//! 4. [`upstream`] sends it with an API key, and brings back a [`rest::Reply`].
+//! 5. [`translate`] reads the event in the reply. Pure.
+//! 6. [`error`] holds the table of what a caller is told when one of these fails.
+//!
+//! Beside the path: [`config`] reads flags and environment, [`context`] is what travels with a
+//! call, [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks a running gateway for its health.
 
+pub mod config;
+pub mod context;
+pub mod error;
+pub mod healthcheck;
+pub mod rest;
+pub mod sandbox;
+pub mod server;
+pub mod service;
+pub mod translate;
+pub mod upstream;
+
+/// The messages and the service, as `build.rs` makes them from `proto/`.
+#[allow(clippy::pedantic, reason = "generated")]
+pub mod proto {
+    tonic::include_proto!("onboardflow.customer.v1");
+
+    /// The descriptors of the package and of all that it imports, comments included.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/customer.binpb"));
+}

@@ -1,1 +1,212 @@
-fn main(){}
+//! The process: arguments, logs, ports, signals and exit codes. Everything else is in the library.
+
+use std::{
+    env,
+    io::{self, IsTerminal as _, Write as _},
+    panic,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use onboardflow_gateway::{
+    config::{
+        AuthScheme, Cli, Command, Credentials, LogConfig, LogFormat, Problems, SandboxConfig,
+        ServeConfig, UpstreamConfig,
+    },
+    error::Source,
+    healthcheck,
+    sandbox::{OnboardFlow, Welcome},
+    server,
+    service::Service,
+    upstream::Upstream,
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::oneshot,
+};
+use tracing::error;
+use url::Url;
+
+/// `EX_USAGE` of sysexits(3): the configuration is bad.
+const BAD_CONFIGURATION: u8 = 64;
+
+/// Why the process ends, other than well.
+enum Failure {
+    /// The configuration is bad.
+    Configuration(Problems),
+    /// Anything else.
+    Other(Source),
+}
+
+impl<E: Into<Source>> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::read(env::args_os()) {
+        Ok(cli) => cli,
+        Err(error) => return refuse_arguments(&error),
+    };
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Configuration(problems)) => {
+            eprint!("onboardflow-gateway: bad configuration\n{problems}");
+            ExitCode::from(BAD_CONFIGURATION)
+        }
+        Err(Failure::Other(error)) => {
+            eprintln!("onboardflow-gateway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints help and version as clap made them, and of anything else no more than the flag that is at
+/// fault: clap would quote its value, which may be a key put in the wrong place.
+fn refuse_arguments(error: &clap::Error) -> ExitCode {
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
+            let printed = error.print();
+            return if printed.is_ok() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            };
+        }
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            eprintln!("onboardflow-gateway: say serve, sandbox or healthcheck; see --help");
+        }
+        kind => {
+            let problem = kind.as_str().unwrap_or("bad arguments");
+            let flag = match error.get(ContextKind::InvalidArg) {
+                Some(ContextValue::String(arg)) if arg.starts_with("--") => {
+                    arg.split(['=', ' ']).next().unwrap_or_default()
+                }
+                _ => "the command line",
+            };
+            eprintln!("onboardflow-gateway: {flag}: {problem}; see --help");
+        }
+    }
+    ExitCode::from(BAD_CONFIGURATION)
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Serve(args) => {
+            let config = args.check().map_err(Failure::Configuration)?;
+            start(&config.log)?.block_on(serve(&config))
+        }
+        Command::Sandbox(args) => {
+            let config = args.check().map_err(Failure::Configuration)?;
+            start(&config.log)?.block_on(sandbox(&config))
+        }
+        Command::Healthcheck(args) => {
+            let address = args.check().map_err(Failure::Configuration)?;
+            runtime()?.block_on(healthcheck::check(address))?;
+            Ok(())
+        }
+    }
+}
+
+fn start(log: &LogConfig) -> Result<tokio::runtime::Runtime, Failure> {
+    start_logging(log);
+    Ok(runtime()?)
+}
+
+fn runtime() -> io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+}
+
+async fn serve(config: &ServeConfig) -> Result<(), Failure> {
+    let stop = stop_signal()?;
+    let upstream = Upstream::new(&config.upstream)?;
+    let listener = TcpListener::bind(config.listen).await?;
+    server::run(listener, stop, Service::new(upstream), &config.server).await?;
+    Ok(())
+}
+
+async fn sandbox(config: &SandboxConfig) -> Result<(), Failure> {
+    let stop = stop_signal()?;
+    let rest = TcpListener::bind(config.rest_listen).await?;
+    let grpc = TcpListener::bind(config.listen).await?;
+    let token = SecretString::from(sandbox_key());
+    let upstream = Upstream::new(&UpstreamConfig {
+        base_url: Url::parse(&format!("http://{}", rest.local_addr()?))?,
+        extra_roots: Vec::new(),
+        credentials: Credentials::Gateway {
+            token: token.clone(),
+            scheme: AuthScheme::Token,
+        },
+        connect_timeout: Duration::from_secs(2),
+        max_response_bytes: config.max_response_bytes,
+    })?;
+    let welcome = Welcome {
+        grpc: grpc.local_addr()?,
+        rest: rest.local_addr()?,
+        token: token.expose_secret(),
+    };
+    writeln!(io::stdout(), "{welcome}")?;
+
+    // The emulated API outlives the gateway, so that calls in flight can finish.
+    let (drained, until_drained) = oneshot::channel::<()>();
+    let emulated = tokio::spawn(OnboardFlow::new(token).serve(rest, async {
+        let _ = until_drained.await;
+    }));
+    server::run(grpc, stop, Service::new(upstream), &config.server).await?;
+    drop(drained);
+    emulated.await??;
+    Ok(())
+}
+
+/// 40 hex digits, as a real key has, and another one for each run.
+fn sandbox_key() -> String {
+    (0..40)
+        .map(|_| char::from_digit(fastrand::u32(..16), 16).unwrap_or('0'))
+        .collect()
+}
+
+/// Ready when the process is told to stop. From then on a second signal ends it at once.
+fn stop_signal() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            std::process::exit(1);
+        });
+    })
+}
+
+fn start_logging(config: &LogConfig) {
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(config.filter.clone())
+        .with_writer(io::stderr);
+    let as_text = match config.format {
+        LogFormat::Text => true,
+        LogFormat::Json => false,
+        LogFormat::Auto => io::stderr().is_terminal(),
+    };
+    if as_text {
+        lines.with_ansi(io::stderr().is_terminal()).init();
+    } else {
+        lines.json().flatten_event(true).init();
+    }
+    // Where, and not what: the message of a panic may hold what was being worked on.
+    panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        error!(location, "a task panicked");
+    }));
+}

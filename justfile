@@ -1,0 +1,37 @@
+# The common tasks, for https://just.systems. Each is one line that works without just, too.
+
+# What there is
+default:
+    @just --list
+
+# The gateway with an emulated OnboardFlow behind it, and nothing to configure
+sandbox *FLAGS:
+    cargo run --release -- sandbox {{ FLAGS }}
+
+# The tests; a name or part of it runs those that match
+test *NAME:
+    cargo test --locked {{ NAME }}
+
+# Format and lint, as far as that can be done without asking
+fix:
+    cargo fmt
+    cargo clippy --all-targets --fix --allow-dirty --allow-staged
+
+# Every check that CI makes
+check:
+    bash .ci/run
+
+# Pinned grpcurl, buf, ghz and cargo-deny, in .tools/bin
+tools *NAMES:
+    scripts/tools {{ NAMES }}
+
+# What README.md's grpcurl commands print, against what it shows; --update writes it
+readme *FLAGS:
+    cargo build --release --locked
+    scripts/tools grpcurl
+    scripts/try-readme {{ FLAGS }}
+
+# Whether the proto of this work tree breaks callers of the proto on main
+breaking:
+    scripts/tools buf
+    .tools/bin/buf breaking --against '.git#branch=main'

@@ -1,0 +1,189 @@
+//! The command line, as clap reads it. [`super`] checks what was read.
+
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+
+use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use url::Url;
+
+use super::checked::{Checked, address, base_url, boolean, choice, duration, size, timeout};
+
+/// A gRPC gateway in front of OnboardFlow's Customers REST API.
+///
+/// Every flag `--some-name` is also read from the environment as `ONBOARDFLOW_SOME_NAME`; a flag
+/// wins. Exit codes: 0 after a clean end, 64 for a bad configuration, 1 otherwise.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve gRPC, and call OnboardFlow with the API key in ONBOARDFLOW_TOKEN or --token-file.
+    Serve(ServeArgs),
+    /// Serve gRPC in front of an emulated OnboardFlow, in one process with nothing to configure.
+    Sandbox(SandboxArgs),
+    /// Ask a gateway for its health, and exit with 0 if it is SERVING.
+    Healthcheck(HealthcheckArgs),
+}
+
+/// Flags of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Address for gRPC.
+    #[arg(long, value_name = "ADDR", default_value = "[::]:50051", value_parser = address)]
+    pub(super) listen: Checked<SocketAddr>,
+    #[command(flatten)]
+    pub(super) upstream: UpstreamArgs,
+    #[command(flatten)]
+    pub(super) calls: CallArgs,
+    #[command(flatten)]
+    pub(super) drain: DrainArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+/// Flags of `sandbox`.
+#[derive(Debug, Args)]
+pub struct SandboxArgs {
+    /// Address for gRPC.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = address)]
+    pub(super) listen: Checked<SocketAddr>,
+    /// Address for the emulated REST API, to call it with curl. A free port of 127.0.0.1 unless
+    /// given.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", hide_default_value = true, value_parser = address)]
+    pub(super) rest_listen: Checked<SocketAddr>,
+    #[command(flatten)]
+    pub(super) calls: CallArgs,
+    #[command(flatten)]
+    pub(super) drain: DrainArgs,
+    #[command(flatten)]
+    pub(super) log: LogArgs,
+}
+
+/// Flags of `healthcheck`.
+#[derive(Debug, Args)]
+pub struct HealthcheckArgs {
+    /// Address of a gateway's gRPC port, in plaintext.
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = address)]
+    pub(super) address: Checked<SocketAddr>,
+}
+
+/// How OnboardFlow is called.
+#[derive(Debug, Args)]
+pub(super) struct UpstreamArgs {
+    /// Base URL of OnboardFlow.
+    #[arg(long, value_name = "URL", default_value = "https://gateway.onboardflow.com", value_parser = base_url)]
+    pub(super) upstream_url: Checked<Url>,
+    /// PEM file with CAs to trust for the upstream, besides the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(super) upstream_ca: Option<PathBuf>,
+    /// File with the API key; the variable ONBOARDFLOW_TOKEN can hold the key itself.
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// How the API key is presented: `Authorization: Token …` or `Authorization: Bearer …`.
+    #[arg(long, value_name = "SCHEME", default_value = "token", value_parser = choice::<AuthScheme>)]
+    pub(super) auth_scheme: Checked<AuthScheme>,
+    /// Whose API key a call carries: the gateway's own, or the one in the caller's `authorization`
+    /// metadata, which is required then.
+    #[arg(long, value_name = "WHOSE", default_value = "gateway", value_parser = choice::<CredentialsMode>)]
+    pub(super) credentials: Checked<CredentialsMode>,
+    /// Longest wait for a connection to OnboardFlow.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = timeout)]
+    pub(super) connect_timeout: Checked<Duration>,
+}
+
+/// What a call may take.
+#[derive(Debug, Args)]
+pub(super) struct CallArgs {
+    /// Deadline of calls that come without one.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
+    pub(super) default_timeout: Checked<Duration>,
+    /// Cap on the deadline of calls that come with one.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = timeout)]
+    pub(super) max_timeout: Checked<Duration>,
+    /// Largest request message, after decompression.
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size)]
+    pub(super) max_request_bytes: Checked<usize>,
+    /// Largest reply body that is read from OnboardFlow, after decompression.
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    pub(super) max_response_bytes: Checked<usize>,
+    /// Serve gRPC reflection, which grpcurl and other tools need.
+    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = boolean)]
+    pub(super) reflection: Checked<bool>,
+}
+
+/// How the gateway ends.
+#[derive(Debug, Args)]
+pub(super) struct DrainArgs {
+    /// Longest wait for calls in flight when the gateway is told to stop.
+    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
+    pub(super) drain_timeout: Checked<Duration>,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Args)]
+pub(super) struct LogArgs {
+    /// Format of the log on standard error; `auto` is text on a terminal and JSON elsewhere.
+    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = choice::<LogFormat>)]
+    pub(super) log_format: Checked<LogFormat>,
+    /// What to log: a level, or a tracing filter such as `info,onboardflow_gateway=debug`.
+    #[arg(long, value_name = "FILTER", default_value = "info")]
+    pub(super) log: String,
+}
+
+/// Format of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Text on a terminal, JSON elsewhere.
+    Auto,
+    /// A JSON object a line.
+    Json,
+    /// A line for people.
+    Text,
+}
+
+/// How an API key is presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuthScheme {
+    /// `Authorization: Token <key>`.
+    Token,
+    /// `Authorization: Bearer <key>`.
+    Bearer,
+}
+
+/// Whose API key a call carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum CredentialsMode {
+    /// The gateway's own.
+    Gateway,
+    /// The caller's.
+    Caller,
+}
+
+impl Cli {
+    /// Reads a command line, and the environment for what it leaves out.
+    pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let matches = Self::command_with_variables().try_get_matches_from(args)?;
+        Self::from_arg_matches(&matches)
+    }
+
+    /// Every flag, with its variable. Help shows the rule in place of the variables, as it would
+    /// show what they hold.
+    fn command_with_variables() -> clap::Command {
+        fn with_variable(arg: Arg) -> Arg {
+            let Some(flag) = arg
+                .get_long()
+                .filter(|flag| !matches!(*flag, "help" | "version"))
+            else {
+                return arg;
+            };
+            let variable = format!("ONBOARDFLOW_{}", flag.replace('-', "_").to_uppercase());
+            arg.env(variable).hide_env(true)
+        }
+        Self::command().mut_subcommands(|command| command.mut_args(with_variable))
+    }
+}

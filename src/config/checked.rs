@@ -1,0 +1,109 @@
+//! Values from the command line and the environment, checked so that every problem is told at once.
+//!
+//! clap stops at the first value that it can't parse, and prints that value, which may be a key put
+//! in the wrong place. So its parsers here always succeed, with a [`Checked`] that remembers what
+//! is wrong; [`Problems`] collects them, by flag and never by value.
+
+use std::{fmt, net::SocketAddr, time::Duration};
+
+use clap::ValueEnum;
+use url::Url;
+
+/// A value, or why it isn't one.
+pub(super) type Checked<T> = Result<T, &'static str>;
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, Default)]
+pub struct Problems(Vec<String>);
+
+impl Problems {
+    /// Notes a problem with a flag.
+    pub(super) fn add(&mut self, flag: &str, problem: impl fmt::Display) {
+        self.0.push(format!("--{flag}: {problem}"));
+    }
+
+    /// The value, if it is one; notes the problem otherwise.
+    pub(super) fn check<T>(&mut self, flag: &str, value: Checked<T>) -> Option<T> {
+        value.map_err(|problem| self.add(flag, problem)).ok()
+    }
+
+    /// What was built from values that were all there, or all that is wrong.
+    pub(super) fn finish<T>(self, config: Option<T>) -> Result<T, Self> {
+        match config {
+            Some(config) if self.0.is_empty() => Ok(config),
+            Some(_) | None => Err(self),
+        }
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for problem in &self.0 {
+            writeln!(f, "  {problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What clap demands of a parser's error, though there is none.
+type Parsed<T> = Result<Checked<T>, std::convert::Infallible>;
+
+pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
+    Ok(text
+        .parse()
+        .map_err(|_| "must be an IP address and port, such as 127.0.0.1:50051 or [::]:50051"))
+}
+
+pub(super) fn duration(text: &str) -> Parsed<Duration> {
+    Ok(
+        humantime::parse_duration(text)
+            .map_err(|_| "must be a duration, such as 500ms, 10s or 30m"),
+    )
+}
+
+/// A duration that may not be zero.
+pub(super) fn timeout(text: &str) -> Parsed<Duration> {
+    Ok(duration(text)?.and_then(|timeout| {
+        if timeout.is_zero() {
+            Err("must be longer than zero")
+        } else {
+            Ok(timeout)
+        }
+    }))
+}
+
+/// One of the values that help names.
+pub(super) fn choice<T: ValueEnum>(text: &str) -> Parsed<T> {
+    Ok(T::from_str(text, false).map_err(|_| "must be one of the values that --help names"))
+}
+
+pub(super) fn boolean(text: &str) -> Parsed<bool> {
+    Ok(text.parse().map_err(|_| "must be true or false"))
+}
+
+pub(super) fn size(text: &str) -> Parsed<usize> {
+    Ok(text
+        .parse::<bytesize::ByteSize>()
+        .ok()
+        .and_then(|size| usize::try_from(size.as_u64()).ok())
+        .filter(|size| (1..=1 << 30).contains(size))
+        .ok_or("must be a size between 1B and 1GiB, such as 64KiB"))
+}
+
+pub(super) fn base_url(text: &str) -> Parsed<Url> {
+    Ok(check_base_url(text))
+}
+
+fn check_base_url(text: &str) -> Checked<Url> {
+    let url = Url::parse(text).map_err(|_| "must be an absolute URL")?;
+    if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
+        return Err("must be an http or https URL with a host");
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold credentials; use --token-file");
+    }
+    if url.fragment().is_some() {
+        return Err("must not have a fragment");
+    }
+    Ok(url)
+}

@@ -1,0 +1,106 @@
+//! What the emulated OnboardFlow can say: JSON as Django REST framework writes it, and the HTML
+//! pages of the proxy in front.
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http_body_util::Full;
+use serde::Serialize;
+use serde_json::json;
+
+const JSON: &str = "application/json";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// An HTTP answer before hyper knows it. One header beside the content type is all that the
+/// answers of this API need.
+#[derive(Debug)]
+pub(super) struct Answer {
+    status: StatusCode,
+    content_type: &'static str,
+    header: Option<(HeaderName, &'static str)>,
+    body: Bytes,
+}
+
+impl Answer {
+    /// 200 with a JSON document.
+    pub(super) fn ok(document: &impl Serialize) -> Self {
+        Self::json(StatusCode::OK, document)
+    }
+
+    /// 200 with these bytes, whatever they are, under JSON's name.
+    pub(super) fn ok_raw(body: &'static [u8]) -> Self {
+        Self::new(StatusCode::OK, JSON, Bytes::from_static(body))
+    }
+
+    pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Self {
+        #[expect(
+            clippy::expect_used,
+            reason = "plain structs, string keys and JSON values always serialize"
+        )]
+        let body = serde_json::to_vec(document).expect("a serializable document");
+        Self::new(status, JSON, body.into())
+    }
+
+    /// The framework's body for an error that concerns no field.
+    pub(super) fn detail(status: StatusCode, detail: &str) -> Self {
+        Self::json(status, &json!({ "detail": detail }))
+    }
+
+    pub(super) fn unauthorized(detail: &str) -> Self {
+        Self::detail(StatusCode::UNAUTHORIZED, detail).with(header::WWW_AUTHENTICATE, "Token")
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::detail(StatusCode::NOT_FOUND, "Not found.")
+    }
+
+    pub(super) fn moved(location: &'static str) -> Self {
+        Self::new(StatusCode::MOVED_PERMANENTLY, HTML, Bytes::new())
+            .with(header::LOCATION, location)
+    }
+
+    pub(super) fn too_large() -> Self {
+        Self::proxy_page(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "413 Request Entity Too Large",
+        )
+    }
+
+    /// A page of the proxy in front, which has never heard of JSON.
+    pub(super) fn proxy_page(status: StatusCode, title: &str) -> Self {
+        let page = format!(
+            "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n\
+             <center><h1>{title}</h1></center>\r\n<hr><center>nginx</center>\r\n\
+             </body>\r\n</html>\r\n"
+        );
+        Self::new(status, HTML, page.into())
+    }
+
+    /// Sets the answer's one further header.
+    pub(super) fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static(self.content_type),
+        );
+        if let Some((name, value)) = self.header {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+
+    fn new(status: StatusCode, content_type: &'static str, body: Bytes) -> Self {
+        Self {
+            status,
+            content_type,
+            header: None,
+            body,
+        }
+    }
+}

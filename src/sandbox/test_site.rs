@@ -1,0 +1,79 @@
+//! Test site keys: they provoke failures, as a payment sandbox's test cards do.
+
+use http::{StatusCode, header};
+use serde_json::json;
+
+use super::answer::Answer;
+
+/// Each test site key, and what it provokes in one line. Any other key succeeds.
+pub const TEST_SITE_KEYS: &[(&str, &str)] = &[
+    ("sandbox-400", "400 that names the fields at fault"),
+    ("sandbox-401", "401, as if the API key were wrong"),
+    ("sandbox-404", "404, as if there were no such record"),
+    ("sandbox-429", "429: the day's calls are used up"),
+    (
+        "sandbox-500",
+        "500 with an HTML page from the proxy in front",
+    ),
+    ("sandbox-503", "503 for maintenance, over in two minutes"),
+    ("sandbox-slow", "no answer within 90 seconds"),
+    ("sandbox-drop", "the connection closes without an answer"),
+    (
+        "sandbox-garbage",
+        "200 with a JSON document cut off in its middle",
+    ),
+    ("sandbox-refused", "200 with \"success\": false"),
+];
+
+/// What a test site key does to a call that was right in all else.
+pub(super) enum Provoked {
+    Answer(Answer),
+    /// Success, far too late.
+    Late,
+    /// The connection closes.
+    HangUp,
+}
+
+/// What this site key provokes; nothing where it is an ordinary one.
+pub(super) fn provoke(site_key: &str) -> Option<Provoked> {
+    let answer = match site_key {
+        "sandbox-400" => bad_request(),
+        "sandbox-401" => Answer::unauthorized("Invalid token."),
+        "sandbox-404" => Answer::not_found(),
+        "sandbox-429" => throttled(),
+        "sandbox-500" => {
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            Answer::proxy_page(status, "500 Internal Server Error")
+        }
+        "sandbox-503" => {
+            let status = StatusCode::SERVICE_UNAVAILABLE;
+            Answer::proxy_page(status, "Down for maintenance").with(header::RETRY_AFTER, "120")
+        }
+        "sandbox-slow" => return Some(Provoked::Late),
+        "sandbox-drop" => return Some(Provoked::HangUp),
+        // Cut before the flag's value: nothing says whether the write was taken.
+        "sandbox-garbage" => Answer::ok_raw(b"{\"success\":tr"),
+        "sandbox-refused" => Answer::ok(&json!({
+            "success": false,
+            "error": "This site does not take events.",
+        })),
+        _ => return None,
+    };
+    Some(Provoked::Answer(answer))
+}
+
+fn bad_request() -> Answer {
+    let problems = json!({
+        "customer_email": ["Enter a valid email address."],
+        "non_field_errors": ["The customer could not be saved."],
+    });
+    Answer::json(StatusCode::BAD_REQUEST, &problems)
+}
+
+fn throttled() -> Answer {
+    Answer::detail(
+        StatusCode::TOO_MANY_REQUESTS,
+        "Request was throttled. Expected available in 86399 seconds.",
+    )
+    .with(header::RETRY_AFTER, "86399")
+}

@@ -1,0 +1,176 @@
+//! Calls that are taken, and what is kept of them.
+
+use std::{
+    ops::RangeInclusive,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use serde_json::json;
+
+use super::{Call, EXAMPLE, KEY, Running};
+use crate::sandbox::history::Received;
+
+fn now() -> i64 {
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since_epoch.as_millis()).unwrap()
+}
+
+/// The worked example's reply, with what the clock and the hash decide filled in.
+fn example_reply(kind: &str, session: i64, value: &str, updated: i64) -> String {
+    format!(
+        r#"{{"success":true,"data":{{"id":979924,"event_provider":"API","site_user":{{}},"site_hash":"f37F2PPh","session_id":"f37F2PPh-{session}","event_date":1583020800000,"event_value":"{value}","event_type":"PROVIDER_EVENT","event_meta":{{"data":{{"customer":{{"id":"cus_123XYZ","email":"test@onboardflow.com","user_id":"user_123XYZ","image_url":null,"last_name":null,"first_name":"Joe","has_payment_method":true}}}},"type":"{kind}","created":1583020800}},"updated":{updated},"created":{updated}}}}}"#
+    )
+}
+
+async fn answers_like_the_worked_example(method: &'static str, kind: &str) {
+    let running = Running::start().await;
+    let before = now();
+    let answer = running.call(&Call::new(method, EXAMPLE)).await;
+    let during: RangeInclusive<i64> = before..=now();
+
+    assert_eq!(answer.status, 200);
+    let document = answer.json();
+    let updated = document["data"]["updated"].as_i64().unwrap();
+    assert!(during.contains(&updated), "{updated} not in {during:?}");
+    let value = document["data"]["event_value"].as_str().unwrap();
+    assert!(value.len() == 40 && value.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let expected = example_reply(kind, updated / 1000, value, updated);
+    assert_eq!(String::from_utf8(answer.body).unwrap(), expected);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_create_is_answered_like_the_worked_example() {
+    answers_like_the_worked_example("POST", "CUSTOMER_CREATED").await;
+}
+
+#[tokio::test]
+async fn an_update_is_answered_like_the_worked_example() {
+    answers_like_the_worked_example("PUT", "CUSTOMER_UPDATED").await;
+}
+
+#[tokio::test]
+async fn every_field_comes_back() {
+    let running = Running::start().await;
+    let fields = json!({
+        "event_date": -1,
+        "customer_first_name": "",
+        "customer_last_name": "Doe",
+        "customer_image_url": "https://example.com/joe.png?size=2",
+        "customer_has_payment_method": false,
+        "custom_properties": {"qty_tasks": 2, "has_created_project": true, "rate": 0.5, "tags": [null]},
+    });
+    let answer = running.call(&Call::with_fields("PUT", &fields)).await;
+    let data = &answer.json()["data"];
+    let customer = &data["event_meta"]["data"]["customer"];
+    assert_eq!(data["event_date"], -1000);
+    assert_eq!(data["event_meta"]["created"], -1);
+    assert_eq!(customer["first_name"], "");
+    assert_eq!(customer["last_name"], "Doe");
+    assert_eq!(customer["image_url"], fields["customer_image_url"]);
+    assert_eq!(customer["has_payment_method"], false);
+    let properties = &data["event_meta"]["data"]["custom_properties"];
+    assert_eq!(properties, &fields["custom_properties"]);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn ids_and_values_differ_between_calls_on_one_connection() {
+    let running = Running::start().await;
+    let mut client = running.connect().await;
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        client.send(&Call::new("POST", EXAMPLE)).await;
+        let data = client.answer().await.unwrap().json()["data"].take();
+        seen.push((data["id"].clone(), data["event_value"].clone()));
+    }
+    assert_eq!(seen[0].0, 979_924);
+    assert_eq!(seen[1].0, 979_925);
+    assert_eq!(seen[2].0, 979_926);
+    assert!(seen[0].1 != seen[1].1 && seen[1].1 != seen[2].1);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn both_schemes_are_accepted_in_any_case() {
+    let running = Running::start().await;
+    for scheme in ["Token", "Bearer", "token", "BEARER"] {
+        let authorization = format!("{scheme} {KEY}");
+        let call = Call::new("POST", EXAMPLE).with("authorization", &authorization);
+        assert_eq!(running.call(&call).await.status, 200, "{scheme}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn json_is_recognized_among_media_types() {
+    let running = Running::start().await;
+    for accept in ["*/*", "application/*", "text/html, Application/JSON;q=0.5"] {
+        let call = Call::new("POST", EXAMPLE)
+            .with("accept", accept)
+            .with("content-type", "Application/JSON; charset=utf-8");
+        assert_eq!(running.call(&call).await.status, 200, "{accept}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_sent_is_kept_as_it_came_even_where_it_was_refused() {
+    let running = Running::start().await;
+    let body = r#" {"site_key" : "f37F2PPh"} "#;
+    running.call(&Call::new("POST", EXAMPLE)).await;
+    running
+        .call(&Call::new("PUT", body).at("/elsewhere?page=2"))
+        .await;
+
+    let received = running.api.received();
+    let [first, second] = received.as_slice() else {
+        panic!("two requests, not {received:?}");
+    };
+    assert_eq!(first.method, "POST");
+    assert_eq!(first.path, "/api/v1/customer/");
+    assert_eq!(first.headers["authorization"], format!("Token {KEY}"));
+    assert_eq!(first.body, EXAMPLE);
+    assert_eq!(second.method, "PUT");
+    assert_eq!(second.path, "/elsewhere?page=2");
+    assert_eq!(second.body, body);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn only_the_newest_requests_are_kept() {
+    let running = Running::start().await;
+    let mut client = running.connect().await;
+    for _ in 0..1005 {
+        client.send(&Call::new("POST", EXAMPLE).at("/old")).await;
+        client.answer().await.unwrap();
+    }
+    client.send(&Call::new("POST", EXAMPLE).at("/new")).await;
+    client.answer().await.unwrap();
+    let received = running.api.received();
+    assert_eq!(received.len(), 1000);
+    assert_eq!(received[999].path, "/new");
+
+    let large = "x".repeat(1024 * 1024);
+    for _ in 0..20 {
+        client.send(&Call::new("POST", &large)).await;
+        client.answer().await.unwrap();
+    }
+    let received = running.api.received();
+    let kept: usize = received.iter().map(|request| request.body.len()).sum();
+    assert_eq!(kept, 16 * 1024 * 1024);
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn debug_output_shows_neither_key_nor_customer() {
+    let running = Running::start().await;
+    running.call(&Call::new("POST", EXAMPLE)).await;
+    let received: Vec<Received> = running.api.received();
+    let shown = format!("{received:?} {:?}", running.api);
+    assert!(shown.contains("/api/v1/customer/"));
+    for secret in [KEY, "onboardflow.com", "cus_123XYZ"] {
+        assert!(!shown.contains(secret), "{secret} in {shown}");
+    }
+    running.stop().await;
+}

@@ -1,0 +1,53 @@
+//! What `sandbox` prints: commands that can be pasted as they are.
+
+use std::{fmt, net::SocketAddr};
+
+use super::TEST_SITE_KEYS;
+
+/// The commands for a gateway at this address, before an emulated API at that one.
+pub struct Welcome<'a> {
+    /// Where the gateway listens.
+    pub grpc: SocketAddr,
+    /// Where the emulated REST API listens.
+    pub rest: SocketAddr,
+    /// The key that the emulated API accepts. It opens nothing else.
+    pub token: &'a str,
+}
+
+impl fmt::Display for Welcome<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { grpc, rest, token } = self;
+        write!(
+            f,
+            r#"onboardflow-gateway sandbox: gRPC on {grpc}, an emulated OnboardFlow on {rest}
+
+Create a customer:
+
+  grpcurl -plaintext -d '{{
+    "site_key": "f37F2PPh",
+    "event_date": "2020-03-01T00:00:00Z",
+    "customer": {{
+      "id": "cus_123XYZ", "user_id": "user_123XYZ", "email": "test@onboardflow.com",
+      "first_name": "Joe", "has_payment_method": true
+    }}
+  }}' {grpc} onboardflow.customer.v1.CustomerService/CreateCustomer
+
+Look around:
+
+  grpcurl -plaintext {grpc} describe onboardflow.customer.v1.CustomerService
+
+Call the emulated REST API itself:
+
+  curl -i http://{rest}/api/v1/customer/ -H 'Authorization: Token {token}' \
+    -H 'Content-Type: application/json' -d '{{"site_key":"f37F2PPh","event_date":1583020800,"user_id":"user_123XYZ","customer_id":"cus_123XYZ","customer_has_payment_method":true,"customer_email":"test@onboardflow.com"}}'
+
+Site keys that provoke a failure (any other succeeds):
+
+"#
+        )?;
+        for (key, effect) in TEST_SITE_KEYS {
+            writeln!(f, "  {key:<16} {effect}")?;
+        }
+        writeln!(f, "\nStop it with Ctrl-C.")
+    }
+}

@@ -1,0 +1,136 @@
+//! Names each call, and turns every way in which it can fail into the status of the table.
+//!
+//! Below stand layers that fail with an [`Error`], the service, whose errors come through tonic as
+//! the source of a bare status, tonic itself, which has statuses of its own for messages that it
+//! can't decode, and code that may panic. A caller sees no difference.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    task::{Context as TaskContext, Poll},
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, future::BoxFuture};
+use http::{Request, Response};
+use tokio::time::Instant;
+use tonic::{Code, Status, body::Body};
+use tower::{Layer, Service};
+
+use super::access_log;
+use crate::{
+    context::{Context, REQUEST_ID},
+    error::{Error, Loss, Refusal},
+};
+
+/// Names each call, and gives its failure a status with details.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RescueLayer {
+    max_timeout: Duration,
+}
+
+impl RescueLayer {
+    pub(super) fn new(max_timeout: Duration) -> Self {
+        Self { max_timeout }
+    }
+}
+
+impl<S> Layer<S> for RescueLayer {
+    type Service = Rescue<S>;
+
+    fn layer(&self, inner: S) -> Rescue<S> {
+        Rescue {
+            inner,
+            max_timeout: self.max_timeout,
+        }
+    }
+}
+
+/// The service of [`RescueLayer`].
+#[derive(Clone, Debug)]
+pub(super) struct Rescue<S> {
+    inner: S,
+    max_timeout: Duration,
+}
+
+impl<S> Service<Request<Body>> for Rescue<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Error>,
+    S::Future: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        // Nothing below holds calls back: what has no room for a call refuses it.
+        self.inner.poll_ready(cx).map(|_| Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let context = Context::new(request.headers(), Instant::now() + self.max_timeout);
+        request.extensions_mut().insert(context.clone());
+        let method = request.uri().path().to_owned();
+        let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        Box::pin(async move {
+            let answered = match call.await {
+                Ok(Ok(response)) => failure(response),
+                Ok(Err(error)) => Err(Status::from(error)),
+                // The panic hook has logged where; what a panic says may be customer data.
+                Err(_) => Err(Error::new(Loss::Internal(context.progress.sent())).into()),
+            };
+            let mut response = answered.unwrap_or_else(|status| dress(&status, &method, &context));
+            response
+                .headers_mut()
+                .insert(REQUEST_ID, context.request_id);
+            Ok(response)
+        })
+    }
+}
+
+/// The response, unless it is a failure: then its status.
+fn failure(mut response: Response<Body>) -> Result<Response<Body>, Status> {
+    // tonic leaves the status that it made a response of in the extensions. The generated code, for
+    // a method that it doesn't know, writes the headers alone.
+    let status = response
+        .extensions_mut()
+        .remove::<Status>()
+        .or_else(|| Status::from_header_map(response.headers()));
+    match status {
+        Some(status) if status.code() != Code::Ok => Err(status),
+        Some(_) | None => Ok(response),
+    }
+}
+
+/// The response for a failure, with all its details. This is where it is logged.
+fn dress(status: &Status, method: &str, context: &Context) -> Response<Body> {
+    let mut dressed = if let Some(error) = Error::of_status(status) {
+        access_log::failed(method, error, context);
+        error.to_status(context.request_id())
+    } else {
+        let error = tonics_own(status, context);
+        access_log::failed(method, &error, context);
+        error.to_status(context.request_id())
+    };
+    // An unknown encoding is answered with the known ones.
+    if let Some(encodings) = status.metadata().get("grpc-accept-encoding") {
+        dressed
+            .metadata_mut()
+            .insert("grpc-accept-encoding", encodings.clone());
+    }
+    dressed.into_http()
+}
+
+/// What tonic's own statuses mean: all but the last are about the request message.
+fn tonics_own(status: &Status, context: &Context) -> Error {
+    match status.code() {
+        Code::Unimplemented => Error::new(Refusal::Unimplemented),
+        Code::OutOfRange | Code::ResourceExhausted => Error::new(Refusal::RequestTooLarge),
+        // Framing, compression or Protobuf that can't be decoded, or no message at all.
+        Code::Internal => {
+            Error::new(Refusal::InvalidRequest).saying("the message can't be decoded")
+        }
+        code => Error::new(Loss::Internal(context.progress.sent()))
+            .because(format!("a status of tonic's with code {code:?}")),
+    }
+}

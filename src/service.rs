@@ -1,0 +1,63 @@
+//! `CustomerService`, as tonic serves it: one line an RPC. What the lines have in common is
+//! [`Service::call`].
+
+use tonic::{Request, Response, Status};
+
+use crate::{
+    context::Context,
+    error::{Error, Loss, Sent},
+    proto::{
+        CreateCustomerRequest, CreateCustomerResponse, UpdateCustomerRequest,
+        UpdateCustomerResponse, customer_service_server::CustomerService,
+    },
+    translate::{Operation, customer},
+    upstream::Upstream,
+};
+
+/// The RPCs, made with one upstream.
+#[derive(Clone, Debug)]
+pub struct Service {
+    upstream: Upstream,
+}
+
+#[tonic::async_trait]
+impl CustomerService for Service {
+    async fn create_customer(
+        &self,
+        request: Request<CreateCustomerRequest>,
+    ) -> Result<Response<CreateCustomerResponse>, Status> {
+        self.call::<customer::Create>(request).await
+    }
+
+    async fn update_customer(
+        &self,
+        request: Request<UpdateCustomerRequest>,
+    ) -> Result<Response<UpdateCustomerResponse>, Status> {
+        self.call::<customer::Update>(request).await
+    }
+}
+
+impl Service {
+    /// The RPCs, made with this upstream.
+    #[must_use]
+    pub fn new(upstream: Upstream) -> Self {
+        Self { upstream }
+    }
+
+    async fn call<Op: Operation>(
+        &self,
+        mut request: Request<Op::Request>,
+    ) -> Result<Response<Op::Response>, Status> {
+        let context = request
+            .extensions_mut()
+            .remove::<Context>()
+            .ok_or_else(|| {
+                Error::new(Loss::Internal(Sent::No)).because("call without a context")
+            })?;
+        let response = self
+            .upstream
+            .call::<Op>(request.into_inner(), &context)
+            .await?;
+        Ok(Response::new(response))
+    }
+}

@@ -1,0 +1,45 @@
+//! Protobuf on one side, REST and JSON on the other. Pure: no I/O, no clock, no async.
+
+pub mod customer;
+mod envelope;
+mod json;
+mod redact;
+mod rejection;
+
+pub use self::redact::redact;
+use crate::{
+    error::Error,
+    rest::{Call, Effect, Reply},
+};
+
+/// One RPC's mapping onto one REST call.
+///
+/// Both functions are pure: the same input gives the same output, and whatever bytes a reply holds,
+/// `decode` neither panics nor allocates more than a small multiple of them.
+pub trait Operation {
+    /// What the RPC takes.
+    type Request;
+    /// What the RPC returns.
+    type Response;
+
+    /// Full name of the method, as in `onboardflow.customer.v1.CustomerService/CreateCustomer`:
+    /// the name of its span, and a label of its metrics.
+    const METHOD: &'static str;
+    /// What the call does to OnboardFlow's records. Retries read this, never the verb.
+    const EFFECT: Effect;
+
+    /// The REST call for a request, or every rule that the request breaks.
+    fn encode(request: Self::Request) -> Result<Call, Error>;
+
+    /// What a reply says: a success, or one of [`crate::error::Answer`].
+    fn decode(reply: Reply) -> Result<Decoded<Self::Response>, Error>;
+}
+
+/// A reply that was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoded<T> {
+    /// What the caller gets.
+    pub message: T,
+    /// Paths of JSON fields that the gateway doesn't know: a sign that the API has grown.
+    pub unknown_fields: Vec<String>,
+}

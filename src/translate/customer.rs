@@ -1,0 +1,324 @@
+//! `CreateCustomer` and `UpdateCustomer`: the customer in protobuf ↔ the customer in JSON.
+
+use bytes::Bytes;
+use http::Method;
+use prost_types::{Struct, Timestamp};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{
+    Decoded, Operation,
+    envelope::{self, Event, TIMESTAMP_SECONDS},
+    json::{self, AsJson, FromJson},
+};
+use crate::{
+    error::{Answer, Error, Violation},
+    proto::{
+        CreateCustomerRequest, CreateCustomerResponse, Customer, CustomerEvent, EventData,
+        EventMeta, UpdateCustomerRequest, UpdateCustomerResponse,
+    },
+    rest::{Call, Effect, Reply},
+};
+
+/// The trailing slash is part of it.
+const PATH: &str = "/api/v1/customer/";
+
+/// `CreateCustomer`: `POST /api/v1/customer/`.
+#[derive(Debug)]
+pub struct Create;
+
+impl Operation for Create {
+    type Request = CreateCustomerRequest;
+    type Response = CreateCustomerResponse;
+
+    const METHOD: &'static str = "onboardflow.customer.v1.CustomerService/CreateCustomer";
+    const EFFECT: Effect = Effect::Creates;
+
+    fn encode(request: CreateCustomerRequest) -> Result<Call, Error> {
+        encode(
+            Method::POST,
+            Record {
+                site_key: request.site_key,
+                event_date: request.event_date,
+                customer: request.customer,
+                custom_properties: request.custom_properties,
+            },
+        )
+    }
+
+    fn decode(reply: Reply) -> Result<Decoded<CreateCustomerResponse>, Error> {
+        let Decoded {
+            message,
+            unknown_fields,
+        } = decode(&reply, Self::EFFECT)?;
+        let message = CreateCustomerResponse {
+            event: Some(message),
+        };
+        Ok(Decoded {
+            message,
+            unknown_fields,
+        })
+    }
+}
+
+/// `UpdateCustomer`: `PUT /api/v1/customer/`.
+#[derive(Debug)]
+pub struct Update;
+
+impl Operation for Update {
+    type Request = UpdateCustomerRequest;
+    type Response = UpdateCustomerResponse;
+
+    const METHOD: &'static str = "onboardflow.customer.v1.CustomerService/UpdateCustomer";
+    const EFFECT: Effect = Effect::Updates;
+
+    fn encode(request: UpdateCustomerRequest) -> Result<Call, Error> {
+        encode(
+            Method::PUT,
+            Record {
+                site_key: request.site_key,
+                event_date: request.event_date,
+                customer: request.customer,
+                custom_properties: request.custom_properties,
+            },
+        )
+    }
+
+    fn decode(reply: Reply) -> Result<Decoded<UpdateCustomerResponse>, Error> {
+        let Decoded {
+            message,
+            unknown_fields,
+        } = decode(&reply, Self::EFFECT)?;
+        let message = UpdateCustomerResponse {
+            event: Some(message),
+        };
+        Ok(Decoded {
+            message,
+            unknown_fields,
+        })
+    }
+}
+
+/// What both requests hold.
+struct Record {
+    site_key: String,
+    event_date: Option<Timestamp>,
+    customer: Option<Customer>,
+    custom_properties: Option<Struct>,
+}
+
+/// The JSON that both calls send.
+#[derive(Serialize)]
+struct Body<'a> {
+    site_key: &'a str,
+    /// Unix seconds.
+    event_date: i64,
+    user_id: &'a str,
+    customer_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customer_first_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customer_last_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    customer_image_url: Option<&'a str>,
+    customer_has_payment_method: bool,
+    customer_email: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    custom_properties: Option<AsJson<'a, Struct>>,
+}
+
+/// Where in the proto a field of [`Body`] comes from.
+fn field_path(json_name: &str) -> Option<&'static str> {
+    Some(match json_name {
+        "site_key" => "site_key",
+        "event_date" => "event_date",
+        "user_id" => "customer.user_id",
+        "customer_id" => "customer.id",
+        "customer_first_name" => "customer.first_name",
+        "customer_last_name" => "customer.last_name",
+        "customer_image_url" => "customer.image_url",
+        "customer_has_payment_method" => "customer.has_payment_method",
+        "customer_email" => "customer.email",
+        "custom_properties" => "custom_properties",
+        _ => return None,
+    })
+}
+
+fn encode(method: Method, record: Record) -> Result<Call, Error> {
+    let violations = violations(&record);
+    if !violations.is_empty() {
+        return Err(Error::invalid(violations));
+    }
+    let customer = record.customer.unwrap_or_default();
+    let body = Body {
+        site_key: &record.site_key,
+        // A Timestamp's nanoseconds count forwards, before 1970 too, so its seconds are already
+        // rounded towards the past.
+        event_date: record.event_date.unwrap_or_default().seconds,
+        user_id: &customer.user_id,
+        customer_id: &customer.id,
+        customer_first_name: customer.first_name.as_deref(),
+        customer_last_name: customer.last_name.as_deref(),
+        customer_image_url: customer.image_url.as_deref(),
+        customer_has_payment_method: customer.has_payment_method.unwrap_or_default(),
+        customer_email: &customer.email,
+        custom_properties: record.custom_properties.as_ref().map(AsJson),
+    };
+    // Maps with string keys and finite numbers: JSON can hold them all.
+    let body = serde_json::to_vec(&body).map_err(|error| Error::invalid(vec![]).because(error))?;
+    Ok(Call {
+        method,
+        path: PATH,
+        site_key: record.site_key,
+        body: Bytes::from(body),
+    })
+}
+
+/// Every rule that the request breaks.
+fn violations(record: &Record) -> Vec<Violation> {
+    let mut found = Vec::new();
+    require("site_key", &record.site_key, &mut found);
+    match &record.event_date {
+        None => found.push(Violation::new("event_date", "is required")),
+        Some(date) => found.extend(date_violation(date)),
+    }
+    match &record.customer {
+        None => found.push(Violation::new("customer", "is required")),
+        Some(customer) => customer_violations(customer, &mut found),
+    }
+    if let Some(properties) = &record.custom_properties {
+        json::violations("custom_properties", properties, &mut found);
+    }
+    found
+}
+
+fn customer_violations(customer: &Customer, found: &mut Vec<Violation>) {
+    require("customer.id", &customer.id, found);
+    require("customer.user_id", &customer.user_id, found);
+    require("customer.email", &customer.email, found);
+    // An empty one is sent as it is: that is how a picture is taken away.
+    if let Some(url) = customer.image_url.as_deref().filter(|url| !url.is_empty())
+        && !is_web_address(url)
+    {
+        found.push(Violation::new(
+            "customer.image_url",
+            "must be an absolute http or https URL",
+        ));
+    }
+    if customer.has_payment_method.is_none() {
+        found.push(Violation::new(
+            "customer.has_payment_method",
+            "is required: say true or false",
+        ));
+    }
+}
+
+fn require(field: &'static str, value: &str, found: &mut Vec<Violation>) {
+    if value.trim().is_empty() {
+        found.push(Violation::new(field, "is required, and may not be blank"));
+    }
+}
+
+fn date_violation(date: &Timestamp) -> Option<Violation> {
+    let rule = if !TIMESTAMP_SECONDS.contains(&date.seconds) {
+        "must be between 0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999999Z"
+    } else if !(0..1_000_000_000).contains(&date.nanos) {
+        "must have nanos between 0 and 999999999"
+    } else {
+        return None;
+    };
+    Some(Violation::new("event_date", rule))
+}
+
+fn is_web_address(url: &str) -> bool {
+    Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+}
+
+/// `event_meta.data` of a customer's event.
+#[derive(Debug, Deserialize)]
+struct EventDataJson {
+    customer: Option<CustomerJson>,
+    custom_properties: Option<FromJson>,
+}
+
+/// A customer as events have it: without the prefix that requests have.
+#[derive(Debug, Deserialize)]
+struct CustomerJson {
+    id: Option<String>,
+    email: Option<String>,
+    user_id: Option<String>,
+    image_url: Option<String>,
+    last_name: Option<String>,
+    first_name: Option<String>,
+    has_payment_method: Option<bool>,
+}
+
+fn decode(reply: &Reply, effect: Effect) -> Result<Decoded<CustomerEvent>, Error> {
+    let Decoded {
+        message,
+        unknown_fields,
+    } = envelope::open(reply, effect, field_path)?;
+    let message = customer_event(message).map_err(|error| error.with_status(reply.status))?;
+    Ok(Decoded {
+        message,
+        unknown_fields,
+    })
+}
+
+fn customer_event(event: Event<EventDataJson>) -> Result<CustomerEvent, Error> {
+    Ok(CustomerEvent {
+        id: event.id.map(|id| id.0).unwrap_or_default(),
+        event_provider: event.event_provider.unwrap_or_default(),
+        site_user: event.site_user.map(|user| user.0),
+        site_hash: event.site_hash.unwrap_or_default(),
+        session_id: event.session_id.unwrap_or_default(),
+        event_date: timestamp("event_date", event.event_date)?,
+        event_value: event.event_value.unwrap_or_default(),
+        event_type: event.event_type.unwrap_or_default(),
+        event_meta: match event.event_meta {
+            None => None,
+            Some(meta) => Some(EventMeta {
+                data: meta.data.map(EventData::from),
+                r#type: meta.r#type.unwrap_or_default(),
+                created: timestamp("event_meta.created", meta.created)?,
+            }),
+        },
+        updated: timestamp("updated", event.updated)?,
+        created: timestamp("created", event.created)?,
+    })
+}
+
+/// A time of the event, where it has one.
+fn timestamp<T>(field: &'static str, time: Option<T>) -> Result<Option<Timestamp>, Error>
+where
+    Timestamp: TryFrom<T>,
+{
+    time.map(Timestamp::try_from).transpose().map_err(|_| {
+        // `success: true` was read by now.
+        Error::new(Answer::Unreadable { applied: true })
+            .because(format!("{field} is beyond what a timestamp holds"))
+    })
+}
+
+impl From<EventDataJson> for EventData {
+    fn from(data: EventDataJson) -> Self {
+        Self {
+            customer: data.customer.map(Customer::from),
+            custom_properties: data.custom_properties.map(|properties| properties.0),
+        }
+    }
+}
+
+impl From<CustomerJson> for Customer {
+    fn from(customer: CustomerJson) -> Self {
+        Self {
+            id: customer.id.unwrap_or_default(),
+            user_id: customer.user_id.unwrap_or_default(),
+            email: customer.email.unwrap_or_default(),
+            first_name: customer.first_name,
+            last_name: customer.last_name,
+            image_url: customer.image_url,
+            has_payment_method: customer.has_payment_method,
+        }
+    }
+}
