@@ -214,10 +214,7 @@ impl UpstreamArgs {
     }
 
     fn credentials(&self, problems: &mut Problems) -> Option<Credentials> {
-        // An empty variable is a missing one: that is how a manifest leaves it out.
-        let variable = env::var("ONBOARDFLOW_TOKEN")
-            .ok()
-            .filter(|token| !token.is_empty());
+        let variable = token_variable();
         let scheme = problems.check("auth-scheme", self.auth_scheme);
         let mode = problems.check("credentials", self.credentials)?;
         let token = match (mode, variable, &self.token_file) {
@@ -254,6 +251,17 @@ impl UpstreamArgs {
             scheme: scheme?,
         })
     }
+}
+
+/// The API key in the environment. An empty variable is a missing one: that is how a manifest
+/// leaves it out.
+fn token_variable() -> Option<String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a key has a variable and, on purpose, no flag"
+    )]
+    let variable = env::var("ONBOARDFLOW_TOKEN");
+    variable.ok().filter(|token| !token.is_empty())
 }
 
 /// The certificates in a PEM file.

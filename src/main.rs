@@ -1,8 +1,9 @@
 //! The process: arguments, logs, ports, signals and exit codes. Everything else is in the library.
 
 use std::{
-    env,
+    env, fmt,
     io::{self, IsTerminal as _, Write as _},
+    net::SocketAddr,
     panic,
     process::ExitCode,
     time::Duration,
@@ -55,14 +56,19 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(problems)) => {
-            eprint!("onboardflow-gateway: bad configuration\n{problems}");
+            complain(format_args!("bad configuration\n{problems}"));
             ExitCode::from(BAD_CONFIGURATION)
         }
         Err(Failure::Other(error)) => {
-            eprintln!("onboardflow-gateway: {error}");
+            complain(format_args!("{error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says why the process ends. Nobody may be listening, which is no reason to panic.
+fn complain(why: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "onboardflow-gateway: {why}");
 }
 
 /// Prints help and version as clap made them, and of anything else no more than the flag that is at
@@ -78,7 +84,9 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
             };
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            eprintln!("onboardflow-gateway: say serve, sandbox or healthcheck; see --help");
+            complain(format_args!(
+                "say serve, sandbox or healthcheck; see --help"
+            ));
         }
         kind => {
             let problem = kind.as_str().unwrap_or("bad arguments");
@@ -88,7 +96,7 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
                 }
                 _ => "the command line",
             };
-            eprintln!("onboardflow-gateway: {flag}: {problem}; see --help");
+            complain(format_args!("{flag}: {problem}; see --help"));
         }
     }
     ExitCode::from(BAD_CONFIGURATION)
@@ -126,15 +134,15 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 async fn serve(config: &ServeConfig) -> Result<(), Failure> {
     let stop = stop_signal()?;
     let upstream = Upstream::new(&config.upstream)?;
-    let listener = TcpListener::bind(config.listen).await?;
+    let listener = bind(config.listen).await?;
     server::run(listener, stop, Service::new(upstream), &config.server).await?;
     Ok(())
 }
 
 async fn sandbox(config: &SandboxConfig) -> Result<(), Failure> {
     let stop = stop_signal()?;
-    let rest = TcpListener::bind(config.rest_listen).await?;
-    let grpc = TcpListener::bind(config.listen).await?;
+    let rest = bind(config.rest_listen).await?;
+    let grpc = bind(config.listen).await?;
     let token = SecretString::from(sandbox_key());
     let upstream = Upstream::new(&UpstreamConfig {
         base_url: Url::parse(&format!("http://{}", rest.local_addr()?))?,
@@ -164,6 +172,11 @@ async fn sandbox(config: &SandboxConfig) -> Result<(), Failure> {
     Ok(())
 }
 
+async fn bind(address: SocketAddr) -> Result<TcpListener, Source> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| format!("can't listen on {address}: {error}").into())
+}
+
 /// 40 hex digits, as a real key has, and another one for each run.
 fn sandbox_key() -> String {
     (0..40)
@@ -185,6 +198,10 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "told twice: at once, drained or not"
+            )]
             std::process::exit(1);
         });
     })

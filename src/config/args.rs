@@ -1,11 +1,15 @@
 //! The command line, as clap reads it. [`super`] checks what was read.
 
+#![expect(clippy::doc_markdown, reason = "these comments are what --help prints")]
+
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use url::Url;
 
-use super::checked::{Checked, address, base_url, boolean, choice, duration, size, timeout};
+use super::checked::{
+    Checked, address, base_url, boolean, checked, choice, duration, size, timeout,
+};
 
 /// A gRPC gateway in front of OnboardFlow's Customers REST API.
 ///
@@ -34,7 +38,7 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct ServeArgs {
     /// Address for gRPC.
-    #[arg(long, value_name = "ADDR", default_value = "[::]:50051", value_parser = address)]
+    #[arg(long, value_name = "ADDR", default_value = "[::]:50051", value_parser = checked(address))]
     pub(super) listen: Checked<SocketAddr>,
     #[command(flatten)]
     pub(super) upstream: UpstreamArgs,
@@ -50,11 +54,11 @@ pub struct ServeArgs {
 #[derive(Debug, Args)]
 pub struct SandboxArgs {
     /// Address for gRPC.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = address)]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = checked(address))]
     pub(super) listen: Checked<SocketAddr>,
     /// Address for the emulated REST API, to call it with curl. A free port of 127.0.0.1 unless
     /// given.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", hide_default_value = true, value_parser = address)]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", hide_default_value = true, value_parser = checked(address))]
     pub(super) rest_listen: Checked<SocketAddr>,
     #[command(flatten)]
     pub(super) calls: CallArgs,
@@ -68,7 +72,7 @@ pub struct SandboxArgs {
 #[derive(Debug, Args)]
 pub struct HealthcheckArgs {
     /// Address of a gateway's gRPC port, in plaintext.
-    #[arg(value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = address)]
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = checked(address))]
     pub(super) address: Checked<SocketAddr>,
 }
 
@@ -76,7 +80,7 @@ pub struct HealthcheckArgs {
 #[derive(Debug, Args)]
 pub(super) struct UpstreamArgs {
     /// Base URL of OnboardFlow.
-    #[arg(long, value_name = "URL", default_value = "https://gateway.onboardflow.com", value_parser = base_url)]
+    #[arg(long, value_name = "URL", default_value = "https://gateway.onboardflow.com", value_parser = checked(base_url))]
     pub(super) upstream_url: Checked<Url>,
     /// PEM file with CAs to trust for the upstream, besides the system's.
     #[arg(long, value_name = "FILE")]
@@ -85,14 +89,14 @@ pub(super) struct UpstreamArgs {
     #[arg(long, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
     /// How the API key is presented: `Authorization: Token …` or `Authorization: Bearer …`.
-    #[arg(long, value_name = "SCHEME", default_value = "token", value_parser = choice::<AuthScheme>)]
+    #[arg(long, value_name = "SCHEME", default_value = "token", value_parser = checked(choice::<AuthScheme>))]
     pub(super) auth_scheme: Checked<AuthScheme>,
     /// Whose API key a call carries: the gateway's own, or the one in the caller's `authorization`
     /// metadata, which is required then.
-    #[arg(long, value_name = "WHOSE", default_value = "gateway", value_parser = choice::<CredentialsMode>)]
+    #[arg(long, value_name = "WHOSE", default_value = "gateway", value_parser = checked(choice::<CredentialsMode>))]
     pub(super) credentials: Checked<CredentialsMode>,
     /// Longest wait for a connection to OnboardFlow.
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = timeout)]
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = checked(timeout))]
     pub(super) connect_timeout: Checked<Duration>,
 }
 
@@ -100,19 +104,19 @@ pub(super) struct UpstreamArgs {
 #[derive(Debug, Args)]
 pub(super) struct CallArgs {
     /// Deadline of calls that come without one.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = checked(timeout))]
     pub(super) default_timeout: Checked<Duration>,
     /// Cap on the deadline of calls that come with one.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = timeout)]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = checked(timeout))]
     pub(super) max_timeout: Checked<Duration>,
     /// Largest request message, after decompression.
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = checked(size))]
     pub(super) max_request_bytes: Checked<usize>,
     /// Largest reply body that is read from OnboardFlow, after decompression.
-    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = checked(size))]
     pub(super) max_response_bytes: Checked<usize>,
     /// Serve gRPC reflection, which grpcurl and other tools need.
-    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = boolean)]
+    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = checked(boolean))]
     pub(super) reflection: Checked<bool>,
 }
 
@@ -120,7 +124,7 @@ pub(super) struct CallArgs {
 #[derive(Debug, Args)]
 pub(super) struct DrainArgs {
     /// Longest wait for calls in flight when the gateway is told to stop.
-    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
+    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = checked(duration))]
     pub(super) drain_timeout: Checked<Duration>,
 }
 
@@ -128,7 +132,7 @@ pub(super) struct DrainArgs {
 #[derive(Clone, Debug, Args)]
 pub(super) struct LogArgs {
     /// Format of the log on standard error; `auto` is text on a terminal and JSON elsewhere.
-    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = choice::<LogFormat>)]
+    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = checked(choice::<LogFormat>))]
     pub(super) log_format: Checked<LogFormat>,
     /// What to log: a level, or a tracing filter such as `info,onboardflow_gateway=debug`.
     #[arg(long, value_name = "FILTER", default_value = "info")]

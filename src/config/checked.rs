@@ -4,7 +4,7 @@
 //! in the wrong place. So its parsers here always succeed, with a [`Checked`] that remembers what
 //! is wrong; [`Problems`] collects them, by flag and never by value.
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, fmt, net::SocketAddr, time::Duration};
 
 use clap::ValueEnum;
 use url::Url;
@@ -45,56 +45,48 @@ impl fmt::Display for Problems {
     }
 }
 
-/// What clap demands of a parser's error, though there is none.
-type Parsed<T> = Result<Checked<T>, std::convert::Infallible>;
-
-pub(super) fn address(text: &str) -> Parsed<SocketAddr> {
-    Ok(text
-        .parse()
-        .map_err(|_| "must be an IP address and port, such as 127.0.0.1:50051 or [::]:50051"))
+/// A parser that never fails, as clap takes it, of one that says what is wrong.
+pub(super) fn checked<T>(
+    parse: fn(&str) -> Checked<T>,
+) -> impl Fn(&str) -> Result<Checked<T>, Infallible> + Clone {
+    move |text| Ok(parse(text))
 }
 
-pub(super) fn duration(text: &str) -> Parsed<Duration> {
-    Ok(
-        humantime::parse_duration(text)
-            .map_err(|_| "must be a duration, such as 500ms, 10s or 30m"),
-    )
+pub(super) fn address(text: &str) -> Checked<SocketAddr> {
+    text.parse()
+        .map_err(|_| "must be an IP address and port, such as 127.0.0.1:50051 or [::]:50051")
+}
+
+pub(super) fn duration(text: &str) -> Checked<Duration> {
+    humantime::parse_duration(text).map_err(|_| "must be a duration, such as 500ms, 10s or 30m")
 }
 
 /// A duration that may not be zero.
-pub(super) fn timeout(text: &str) -> Parsed<Duration> {
-    Ok(duration(text)?.and_then(|timeout| {
-        if timeout.is_zero() {
-            Err("must be longer than zero")
-        } else {
-            Ok(timeout)
-        }
-    }))
+pub(super) fn timeout(text: &str) -> Checked<Duration> {
+    match duration(text)? {
+        Duration::ZERO => Err("must be longer than zero"),
+        timeout => Ok(timeout),
+    }
 }
 
 /// One of the values that help names.
-pub(super) fn choice<T: ValueEnum>(text: &str) -> Parsed<T> {
-    Ok(T::from_str(text, false).map_err(|_| "must be one of the values that --help names"))
+pub(super) fn choice<T: ValueEnum>(text: &str) -> Checked<T> {
+    T::from_str(text, false).map_err(|_| "must be one of the values that --help names")
 }
 
-pub(super) fn boolean(text: &str) -> Parsed<bool> {
-    Ok(text.parse().map_err(|_| "must be true or false"))
+pub(super) fn boolean(text: &str) -> Checked<bool> {
+    text.parse().map_err(|_| "must be true or false")
 }
 
-pub(super) fn size(text: &str) -> Parsed<usize> {
-    Ok(text
-        .parse::<bytesize::ByteSize>()
+pub(super) fn size(text: &str) -> Checked<usize> {
+    text.parse::<bytesize::ByteSize>()
         .ok()
         .and_then(|size| usize::try_from(size.as_u64()).ok())
         .filter(|size| (1..=1 << 30).contains(size))
-        .ok_or("must be a size between 1B and 1GiB, such as 64KiB"))
+        .ok_or("must be a size between 1B and 1GiB, such as 64KiB")
 }
 
-pub(super) fn base_url(text: &str) -> Parsed<Url> {
-    Ok(check_base_url(text))
-}
-
-fn check_base_url(text: &str) -> Checked<Url> {
+pub(super) fn base_url(text: &str) -> Checked<Url> {
     let url = Url::parse(text).map_err(|_| "must be an absolute URL")?;
     if !matches!(url.scheme(), "http" | "https") || !url.has_host() {
         return Err("must be an http or https URL with a host");

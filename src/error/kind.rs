@@ -314,9 +314,10 @@ impl Answer {
                 "UPSTREAM_QUOTA_EXHAUSTED",
                 Rejected,
             ),
-            Self::Failed => row(Code::Unknown, "UPSTREAM_FAILED", Unknown),
             Self::NotImplemented => row(Code::Unimplemented, "UPSTREAM_FAILED", Rejected),
-            Self::BadGateway(Effect::Creates) => row(Code::Unknown, "UPSTREAM_FAILED", Unknown),
+            Self::Failed | Self::BadGateway(Effect::Creates) => {
+                row(Code::Unknown, "UPSTREAM_FAILED", Unknown)
+            }
             Self::BadGateway(Effect::Updates) => row(Code::Unavailable, "UPSTREAM_FAILED", Unknown),
             Self::Maintenance => row(Code::Unavailable, "UPSTREAM_MAINTENANCE", Rejected),
             Self::ContractBroken => row(Code::Internal, "UPSTREAM_CONTRACT_BROKEN", Rejected),

@@ -98,6 +98,7 @@ pub(super) fn envelope(id: i64, change: Change, write: &CustomerWrite, now: i64)
 
 /// The wall clock, in Unix milliseconds.
 pub(super) fn now_millis() -> i64 {
+    #[expect(clippy::disallowed_methods, reason = "events bear the time of day")]
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
     since_epoch.map_or(0, |since| {
         i64::try_from(since.as_millis()).unwrap_or(i64::MAX)

@@ -77,13 +77,11 @@ where
             });
         let call = self.inner.call(request);
         Box::pin(async move {
-            match timeout_at(deadline, call).await {
-                Ok(answered) => answered.map_err(Into::into),
-                Err(_) => {
-                    let sent = progress.unwrap_or_default().sent();
-                    Err(Error::new(Loss::DeadlineExceeded(sent)))
-                }
+            if let Ok(answered) = timeout_at(deadline, call).await {
+                return answered.map_err(Into::into);
             }
+            let sent = progress.unwrap_or_default().sent();
+            Err(Error::new(Loss::DeadlineExceeded(sent)))
         })
     }
 }

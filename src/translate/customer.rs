@@ -322,3 +322,6 @@ impl From<CustomerJson> for Customer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -103,6 +103,7 @@ struct Envelope<D> {
 }
 
 /// The event in an envelope, with the data that its kind of record has.
+#[expect(clippy::struct_field_names, reason = "the names are the JSON's")]
 #[derive(Debug, Deserialize)]
 pub(super) struct Event<D> {
     pub(super) id: Option<Id>,

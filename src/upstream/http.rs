@@ -97,6 +97,7 @@ impl Http {
             .map_err(|error| lost(progress.sent(), effect, error))?;
 
         let status = response.status();
+        #[expect(clippy::disallowed_methods, reason = "Retry-After may be a date")]
         let retry_after = retry_after(response.headers(), SystemTime::now());
         let (body, ending) = self.read(response).await;
         Ok(Reply {
@@ -146,13 +147,11 @@ fn lost(sent: Sent, effect: Effect, error: reqwest::Error) -> Error {
 /// `Retry-After`, in seconds or as a date.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    match value.parse() {
-        Ok(seconds) => Some(Duration::from_secs(seconds)),
-        Err(_) => {
-            let date = httpdate::parse_http_date(value).ok()?;
-            Some(date.duration_since(now).unwrap_or_default())
-        }
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
     }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
 }
 
 /// A request body that notes when it begins to leave. hyper asks for it once it has a connection,

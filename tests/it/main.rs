@@ -1,1 +1,14 @@
-fn main() {}
+//! The gateway from outside: real sockets, a scripted upstream, a real gRPC client. One binary, so
+//! that it is linked once.
+
+#![allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests"
+)]
+
+mod contract;
+mod program;
+mod support;

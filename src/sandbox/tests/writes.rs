@@ -11,6 +11,10 @@ use super::{Call, EXAMPLE, KEY, Running};
 use crate::sandbox::history::Received;
 
 fn now() -> i64 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "compared with the times of events"
+    )]
     let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     i64::try_from(since_epoch.as_millis()).unwrap()
 }
