@@ -37,7 +37,7 @@ func (r repository) serviceConfig() (string, error) {
 }
 
 // call makes one call, and expects the reply to be about the same customer.
-func (c *contract) call(ctx context.Context, connection *grpc.ClientConn, method, customer string, options ...grpc.CallOption) error {
+func (c *contract) call(ctx context.Context, connection *grpc.ClientConn, method, customer string) error {
 	descriptor := c.service.Methods().ByName(protoreflect.Name(method))
 	request, err := c.request(descriptor.Input(), customer)
 	if err != nil {
@@ -45,7 +45,7 @@ func (c *contract) call(ctx context.Context, connection *grpc.ClientConn, method
 	}
 	reply := dynamicpb.NewMessage(descriptor.Output())
 	path := fmt.Sprintf("/%s/%s", c.service.FullName(), method)
-	if err := connection.Invoke(ctx, path, request, reply, options...); err != nil {
+	if err := connection.Invoke(ctx, path, request, reply); err != nil {
 		return err
 	}
 	if got := answered(reply); got != customer {

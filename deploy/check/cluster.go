@@ -92,10 +92,9 @@ func (c *cluster) watch(ctx context.Context, m *member) {
 	for ctx.Err() == nil {
 		if err := m.probe(ctx, probe); err == nil {
 			failures = 0
-			c.setReady(m, true)
+			c.setReady(m, true, "")
 		} else if failures++; failures >= probe.FailureThreshold && ctx.Err() == nil {
-			c.setReady(m, false)
-			c.say("%s not ready: %v", m.name, err)
+			c.setReady(m, false, err.Error())
 		}
 		select {
 		case <-ctx.Done():
@@ -104,7 +103,7 @@ func (c *cluster) watch(ctx context.Context, m *member) {
 	}
 }
 
-func (c *cluster) setReady(m *member, ready bool) {
+func (c *cluster) setReady(m *member, ready bool, why string) {
 	c.mutex.Lock()
 	changed := !m.ending && m.readyAt.IsZero() == ready
 	if changed {
@@ -116,6 +115,9 @@ func (c *cluster) setReady(m *member, ready bool) {
 	c.mutex.Unlock()
 	if changed {
 		go c.publish(m, ready)
+		if !ready {
+			c.say("%s no longer ready: %s", m.name, why)
+		}
 	}
 }
 
@@ -147,6 +149,8 @@ func (c *cluster) delete(m *member) {
 
 // rollOut replaces every pod by one of the new revision, as the Deployment's strategy says.
 func (c *cluster) rollOut(ctx context.Context, replicas, revision int) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(replicas)*(c.pace.of(c.pace.minReady)+time.Minute))
+	defer cancel()
 	strategy := c.in.deployment.Spec.Strategy.RollingUpdate
 	surge, unavailable := absolute(strategy.MaxSurge, replicas, true), absolute(strategy.MaxUnavailable, replicas, false)
 	for {
@@ -164,7 +168,7 @@ func (c *cluster) rollOut(ctx context.Context, replicas, revision int) error {
 		default:
 			select {
 			case <-ctx.Done():
-				return ctx.Err()
+				return fmt.Errorf("the roll-out makes no progress: %d new, %d old, %d available", fresh, old, available)
 			case <-time.After(20 * time.Millisecond):
 			}
 		}

@@ -5,6 +5,7 @@
 //	check verify            published schemas, Pod Security Standards, references between the files
 //	check live BINARY       the binary started as the manifests say: flags, ports, probes, a call, a drain
 //	check rehearse BINARY   a rolling restart under load, as the manifests set it up
+//	check measure BINARY    what memory a pod takes, for docs/kubernetes.md
 package main
 
 import (
@@ -32,6 +33,9 @@ func main() {
 	case "rehearse":
 		isolate()
 		err = rehearse(repo, flag.Arg(1), *options)
+	case "measure":
+		isolate()
+		err = measure(repo, flag.Arg(1))
 	default:
 		flag.Usage()
 		os.Exit(64)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"sort"
@@ -14,7 +13,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/resolver/dns"
 	"google.golang.org/grpc/status"
 )
@@ -135,7 +133,6 @@ type tally struct {
 	creates  []string
 	failures []string
 	slowest  time.Duration
-	pods     map[string]int
 }
 
 func startLoad(repo repository, c *cluster, options rehearsal) (*load, error) {
@@ -172,7 +169,7 @@ func startLoad(repo repository, c *cluster, options rehearsal) (*load, error) {
 		"ClusterIP, one connection": "passthrough:///" + clusterIP,
 	}
 	for kind, target := range targets {
-		t := &tally{kind: kind, pods: map[string]int{}}
+		t := &tally{kind: kind}
 		l.tallies = append(l.tallies, t)
 		for number := range options.callers {
 			connection, err := grpc.NewClient(target, grpc.WithDefaultServiceConfig(config),
@@ -193,23 +190,19 @@ func (t *tally) call(ctx context.Context, c *cluster, proto *contract, connectio
 		method := []string{"CreateCustomer", "UpdateCustomer"}[n%2]
 		customer := fmt.Sprintf("cus_%s_%d_%d", strings.Fields(t.kind)[0], number, n)
 		deadline, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-		var answering peer.Peer
 		begun := time.Now()
-		err := proto.call(deadline, connection, method, customer, grpc.Peer(&answering))
+		err := proto.call(deadline, connection, method, customer)
 		cancel()
-		t.note(c, method, customer, time.Since(begun), answering.Addr, err)
+		t.note(c, method, customer, time.Since(begun), err)
 		time.Sleep(10 * time.Millisecond)
 	}
 }
 
-func (t *tally) note(c *cluster, method, customer string, took time.Duration, from net.Addr, err error) {
+func (t *tally) note(c *cluster, method, customer string, took time.Duration, err error) {
 	t.mutex.Lock()
 	defer t.mutex.Unlock()
 	t.calls++
 	t.slowest = max(t.slowest, took)
-	if from != nil {
-		t.pods[from.String()]++
-	}
 	if method == "CreateCustomer" {
 		t.creates = append(t.creates, customer)
 	}
@@ -230,9 +223,9 @@ func (l *load) stop() {
 func (l *load) report(c *cluster, back *upstream) error {
 	var wrong problems
 	sort.Slice(l.tallies, func(i, j int) bool { return l.tallies[i].kind < l.tallies[j].kind })
-	fmt.Printf("\n%-28s %8s %8s %10s %6s\n", "callers", "calls", "failed", "slowest s", "pods")
+	fmt.Printf("\n%-28s %8s %8s %10s\n", "callers", "calls", "failed", "slowest s")
 	for _, t := range l.tallies {
-		fmt.Printf("%-28s %8d %8d %10.1f %6d\n", t.kind, t.calls, len(t.failures), t.slowest.Seconds(), len(t.pods))
+		fmt.Printf("%-28s %8d %8d %10.1f\n", t.kind, t.calls, len(t.failures), t.slowest.Seconds())
 		if len(t.failures) > 0 {
 			wrong.add("%d of %d calls failed: %s", len(t.failures), t.calls, t.kind)
 		}
