@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -26,6 +27,7 @@ type variant struct {
 	name       string
 	overlay    string
 	components []string
+	documented bool // the overlay is the one that docs/kubernetes.md tells readers to write
 }
 
 var components = []string{"mtls", "prometheus", "gateway-api"}
@@ -36,9 +38,11 @@ func variants() []variant {
 		{name: "production", overlay: "production"},
 	}
 	for _, component := range components {
-		all = append(all, variant{"production+" + component, "production", []string{component}})
+		all = append(all, variant{name: "production+" + component, overlay: "production", components: []string{component}})
 	}
-	return append(all, variant{"production+all", "production", components})
+	return append(all,
+		variant{name: "production+all", overlay: "production", components: components},
+		variant{name: "documented", components: []string{"prometheus", "gateway-api", "mtls"}, documented: true})
 }
 
 // build does what `kubectl kustomize` does; the library is the same. The files are copied into memory first, so that
@@ -48,8 +52,14 @@ func (r repository) build(v variant) ([]*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
-	overlay := "/kubernetes/overlays/" + v.overlay
-	if err := addComponents(memory, overlay+"/kustomization.yaml", v.components); err != nil {
+	overlay := inMemory + "/overlays/" + v.overlay
+	if v.documented {
+		overlay = "/own"
+		err = r.asDocumented(memory, overlay+"/kustomization.yaml")
+	} else {
+		err = addComponents(memory, overlay+"/kustomization.yaml", v.components)
+	}
+	if err != nil {
 		return nil, err
 	}
 	result, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(memory, overlay)
@@ -71,6 +81,9 @@ func (r repository) build(v variant) ([]*unstructured.Unstructured, error) {
 	return objects, nil
 }
 
+// inMemory is where the documentation's own overlay expects a checkout, beside it.
+const inMemory = "/onboardflow-gateway/deploy/kubernetes"
+
 func (r repository) inMemory() (filesys.FileSystem, error) {
 	memory := filesys.MakeFsInMemory()
 	from := r.path("deploy", "kubernetes")
@@ -86,9 +99,39 @@ func (r repository) inMemory() (filesys.FileSystem, error) {
 		if err != nil {
 			return err
 		}
-		return memory.WriteFile(filepath.Join("/kubernetes", inside), content)
+		return memory.WriteFile(filepath.Join(inMemory, inside), content)
 	})
 	return memory, err
+}
+
+var codeBlock = regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$")
+
+// asDocumented writes the overlay that a reader of docs/kubernetes.md ends up with: its parts, in the order in which
+// they stand there, with every component.
+func (r repository) asDocumented(files filesys.FileSystem, path string) error {
+	text, err := os.ReadFile(r.path("docs", "kubernetes.md"))
+	if err != nil {
+		return err
+	}
+	var overlay strings.Builder
+	for _, block := range codeBlock.FindAllStringSubmatch(string(text), -1) {
+		for _, key := range []string{"apiVersion: kustomize", "# kustomization", "configMapGenerator:", "patches:"} {
+			if strings.HasPrefix(block[1], key) {
+				overlay.WriteString(block[1])
+			}
+		}
+	}
+	whole := strings.ReplaceAll(overlay.String(), "sha256:…", "sha256:"+strings.Repeat("0", 64))
+	if err := files.WriteFile(path, []byte(whole)); err != nil {
+		return err
+	}
+	var others []string
+	for _, component := range components {
+		if !strings.Contains(whole, "/components/"+component+"\n") {
+			others = append(others, component)
+		}
+	}
+	return addComponents(files, path, others)
 }
 
 func addComponents(files filesys.FileSystem, path string, names []string) error {
@@ -100,9 +143,13 @@ func addComponents(files filesys.FileSystem, path string, names []string) error 
 	if err := yaml.Unmarshal(text, &kustomization); err != nil {
 		return err
 	}
+	relative, err := filepath.Rel(filepath.Dir(path), inMemory+"/components")
+	if err != nil {
+		return err
+	}
 	list, _ := kustomization["components"].([]any)
 	for _, name := range names {
-		list = append(list, "../../components/"+name)
+		list = append(list, filepath.Join(relative, name))
 	}
 	if len(list) > 0 {
 		kustomization["components"] = list
