@@ -44,14 +44,17 @@ func (c *contract) call(ctx context.Context, connection *grpc.ClientConn, method
 		return err
 	}
 	reply := dynamicpb.NewMessage(descriptor.Output())
-	path := fmt.Sprintf("/%s/%s", c.service.FullName(), method)
-	if err := connection.Invoke(ctx, path, request, reply); err != nil {
+	if err := connection.Invoke(ctx, c.path(method), request, reply); err != nil {
 		return err
 	}
 	if got := answered(reply); got != customer {
 		return fmt.Errorf("asked for customer %s, answered with '%s'", customer, got)
 	}
 	return nil
+}
+
+func (c *contract) path(method string) string {
+	return fmt.Sprintf("/%s/%s", c.service.FullName(), method)
 }
 
 func (c *contract) request(of protoreflect.MessageDescriptor, customer string) (proto.Message, error) {

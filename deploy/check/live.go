@@ -137,7 +137,7 @@ func (t *trial) run(binary, folder string) {
 
 func (t *trial) start(ctx context.Context, binary, folder string) error {
 	var err error
-	if t.back, err = startUpstream(t.ip+":8080", firstKey); err != nil {
+	if t.back, err = startUpstream(t.ip+":8080", firstKey, t.in.settings()); err != nil {
 		return err
 	}
 	if t.keys, err = newAuthority(); err != nil {

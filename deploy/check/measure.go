@@ -81,7 +81,7 @@ type measurement struct {
 }
 
 func (m *measurement) run(connections, inFlight, reply int) (peak float64, err error) {
-	back, err := startUpstream(m.ip+":8080", firstKey)
+	back, err := startUpstream(m.ip+":8080", firstKey, m.in.settings())
 	if err != nil {
 		return 0, err
 	}

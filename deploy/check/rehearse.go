@@ -24,6 +24,7 @@ type rehearsal struct {
 	callers  int
 	minReady time.Duration
 	dnsCache time.Duration
+	python   string
 }
 
 func rehearsalFlags() *rehearsal {
@@ -34,6 +35,7 @@ func rehearsalFlags() *rehearsal {
 	flag.IntVar(&r.callers, "callers", 8, "rehearse: callers on each of the two Services")
 	flag.DurationVar(&r.minReady, "min-ready", -1, "rehearse: in place of the manifest's minReadySeconds")
 	flag.DurationVar(&r.dnsCache, "dns-cache", 30*time.Second, "rehearse: how old the cluster's DNS answers may be")
+	flag.StringVar(&r.python, "python", "", "rehearse: a Python with grpcio, for callers on gRPC's C core as well")
 	return r
 }
 
@@ -58,7 +60,7 @@ func rehearse(repo repository, binary string, options rehearsal) error {
 	if err != nil {
 		return err
 	}
-	back, err := startUpstream("127.71.0.4:8080", firstKey)
+	back, err := startUpstream("127.71.0.4:8080", firstKey, in.settings())
 	if err != nil {
 		return err
 	}
@@ -71,6 +73,9 @@ func rehearse(repo repository, binary string, options rehearsal) error {
 		options.replicas, c.pace.minReady, seconds(in.settings()["ONBOARDFLOW_DRAIN_DELAY"]), options.dnsCache, options.scale*100)
 	if err := c.rollOut(ctx, options.replicas, 0); err != nil {
 		return err
+	}
+	for len(c.readyPods()) < options.replicas { // the endpoints lag behind
+		time.Sleep(20 * time.Millisecond)
 	}
 	load, err := startLoad(repo, c, options)
 	if err != nil {
@@ -123,6 +128,7 @@ type load struct {
 	cancel  context.CancelFunc
 	callers sync.WaitGroup
 	tallies []*tally
+	core    *coreCallers
 }
 
 // A tally is what one kind of caller saw.
@@ -180,7 +186,11 @@ func startLoad(repo repository, c *cluster, options rehearsal) (*load, error) {
 			l.callers.Go(func() { t.call(ctx, c, proto, connection, number) })
 		}
 	}
-	return l, nil
+	if options.python == "" {
+		return l, nil
+	}
+	l.core, err = startCoreCallers(repo, c, proto, options, targets["headless, round_robin"], config)
+	return l, err
 }
 
 // call creates and updates in turn until it is told to stop. A call that is under way then is waited for.
@@ -218,6 +228,9 @@ func (t *tally) note(c *cluster, method, customer string, took time.Duration, er
 func (l *load) stop() {
 	l.cancel()
 	l.callers.Wait()
+	if l.core != nil {
+		l.tallies = append(l.tallies, l.core.stop())
+	}
 }
 
 func (l *load) report(c *cluster, back *upstream) error {

@@ -16,6 +16,8 @@ type upstream struct {
 	server http.Server
 	url    string
 
+	scheme string // of the Authorization header
+
 	mutex   sync.Mutex
 	keys    map[string]bool // those it takes; a rotation adds one and takes one away
 	created map[string]int
@@ -23,14 +25,17 @@ type upstream struct {
 	refused int
 }
 
-func startUpstream(address, key string) (*upstream, error) {
+func startUpstream(address, key string, settings map[string]string) (*upstream, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, err
 	}
 	u := &upstream{
-		url:  "http://" + listener.Addr().String(),
+		url: "http://" + listener.Addr().String(), scheme: "token",
 		keys: map[string]bool{key: true}, created: map[string]int{}, updated: map[string]int{},
+	}
+	if scheme := settings["ONBOARDFLOW_AUTH_SCHEME"]; scheme != "" {
+		u.scheme = scheme
 	}
 	u.server.Handler = http.HandlerFunc(u.serve)
 	go func() { _ = u.server.Serve(listener) }()
@@ -79,7 +84,7 @@ func (u *upstream) record(r *http.Request, customer string) bool {
 	u.mutex.Lock()
 	defer u.mutex.Unlock()
 	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if scheme != "Token" || !u.keys[key] {
+	if !strings.EqualFold(scheme, u.scheme) || !u.keys[key] {
 		u.refused++
 		return false
 	}
