@@ -6,7 +6,6 @@ use std::{
     net::SocketAddr,
     panic,
     process::ExitCode,
-    time::Duration,
 };
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -144,15 +143,14 @@ async fn sandbox(config: &SandboxConfig) -> Result<(), Failure> {
     let rest = bind(config.rest_listen).await?;
     let grpc = bind(config.listen).await?;
     let token = SecretString::from(sandbox_key());
+    let base_url = Url::parse(&format!("http://{}", rest.local_addr()?))?;
+    let credentials = Credentials::Gateway {
+        token: token.clone(),
+        scheme: AuthScheme::Token,
+    };
     let upstream = Upstream::new(&UpstreamConfig {
-        base_url: Url::parse(&format!("http://{}", rest.local_addr()?))?,
-        extra_roots: Vec::new(),
-        credentials: Credentials::Gateway {
-            token: token.clone(),
-            scheme: AuthScheme::Token,
-        },
-        connect_timeout: Duration::from_secs(2),
         max_response_bytes: config.max_response_bytes,
+        ..UpstreamConfig::new(base_url, credentials)
     })?;
     let welcome = Welcome {
         grpc: grpc.local_addr()?,

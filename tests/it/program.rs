@@ -9,7 +9,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
 };
-use tonic::{Code, Request, transport::Channel};
+use tonic::{Code, transport::Channel};
 
 use crate::support::{Told, create_request, told, update_request};
 
@@ -38,9 +38,12 @@ async fn refusal(args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, Str
 
 /// A running sandbox, and the address that it prints for gRPC.
 async fn sandbox() -> (Child, SocketAddr) {
-    let mut child = gateway(&["sandbox", "--listen", "127.0.0.1:0"], &[])
-        .spawn()
-        .unwrap();
+    sandbox_with(&[]).await
+}
+
+async fn sandbox_with(flags: &[&str]) -> (Child, SocketAddr) {
+    let args = [&["sandbox", "--listen", "127.0.0.1:0"], flags].concat();
+    let mut child = gateway(&args, &[]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = lines.next_line().await.unwrap().unwrap();
     let address = line
@@ -132,16 +135,11 @@ async fn each_test_site_key_provokes_its_failure() {
 
 #[tokio::test]
 async fn the_slow_test_site_outlasts_the_deadline() {
-    let (_child, address) = sandbox().await;
-    let message = CreateCustomerRequest {
+    let (_child, address) = sandbox_with(&["--default-timeout", "300ms"]).await;
+    let request = CreateCustomerRequest {
         site_key: "sandbox-slow".to_owned(),
         ..create_request()
     };
-    let mut request = Request::new(message);
-    // By hand, as a client that knows of the deadline would end the call itself.
-    request
-        .metadata_mut()
-        .insert("grpc-timeout", "300m".parse().unwrap());
     let status = client(address)
         .await
         .create_customer(request)

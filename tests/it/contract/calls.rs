@@ -74,12 +74,7 @@ async fn a_create_is_a_post_of_the_worked_example() {
     let upstream = Upstream::answering(200, CREATED).await;
     let gateway = Gateway::before(upstream.url()).await;
 
-    let response = gateway
-        .client()
-        .await
-        .create_customer(create_request())
-        .await
-        .unwrap();
+    let response = gateway.create(create_request()).await.unwrap();
 
     assert_eq!(response.into_inner().event, Some(event("CUSTOMER_CREATED")));
     assert_sent(&only(&upstream), "POST");
@@ -91,12 +86,7 @@ async fn an_update_is_a_put_of_the_worked_example() {
     let upstream = Upstream::answering(200, UPDATED).await;
     let gateway = Gateway::before(upstream.url()).await;
 
-    let response = gateway
-        .client()
-        .await
-        .update_customer(update_request())
-        .await
-        .unwrap();
+    let response = gateway.update(update_request()).await.unwrap();
 
     assert_eq!(response.into_inner().event, Some(event("CUSTOMER_UPDATED")));
     assert_sent(&only(&upstream), "PUT");
@@ -107,12 +97,7 @@ async fn an_update_is_a_put_of_the_worked_example() {
 async fn sent_for(request: CreateCustomerRequest) -> serde_json::Value {
     let upstream = Upstream::answering(200, CREATED).await;
     let gateway = Gateway::before(upstream.url()).await;
-    gateway
-        .client()
-        .await
-        .create_customer(request)
-        .await
-        .unwrap();
+    gateway.create(request).await.unwrap();
     gateway.stop().await;
     serde_json::from_slice(&only(&upstream).body).unwrap()
 }
@@ -204,12 +189,7 @@ async fn the_bearer_scheme_is_supported() {
         scheme: AuthScheme::Bearer,
     };
     let gateway = Gateway::start(config).await;
-    gateway
-        .client()
-        .await
-        .create_customer(create_request())
-        .await
-        .unwrap();
+    gateway.create(create_request()).await.unwrap();
     gateway.stop().await;
 
     let sent = only(&upstream);
@@ -230,18 +210,8 @@ async fn a_caller_s_key_is_passed_on_and_demanded_where_callers_hold_it() {
     request
         .metadata_mut()
         .insert("authorization", "Token callers-own".parse().unwrap());
-    gateway
-        .client()
-        .await
-        .create_customer(request)
-        .await
-        .unwrap();
-    let status = gateway
-        .client()
-        .await
-        .create_customer(create_request())
-        .await
-        .unwrap_err();
+    gateway.create(request).await.unwrap();
+    let status = gateway.create(create_request()).await.unwrap_err();
     gateway.stop().await;
 
     assert_eq!(
@@ -264,12 +234,7 @@ async fn only_the_request_id_of_a_caller_s_metadata_reaches_the_api() {
     ] {
         request.metadata_mut().insert(key, value.parse().unwrap());
     }
-    let response = gateway
-        .client()
-        .await
-        .create_customer(request)
-        .await
-        .unwrap();
+    let response = gateway.create(request).await.unwrap();
     gateway.stop().await;
 
     assert_eq!(
@@ -293,12 +258,7 @@ async fn the_path_and_query_of_the_upstream_url_are_kept() {
     url.set_path("/onboardflow/");
     url.set_query(Some("tenant=1"));
     let gateway = Gateway::before(url).await;
-    gateway
-        .client()
-        .await
-        .create_customer(create_request())
-        .await
-        .unwrap();
+    gateway.create(create_request()).await.unwrap();
     gateway.stop().await;
 
     let sent = only(&upstream);

@@ -14,9 +14,8 @@ use crate::support::{
 async fn told_of(status: u16, headers: &[(&str, &str)], body: &str) -> [Status; 2] {
     let upstream = Upstream::saying(response(status, headers, body)).await;
     let gateway = Gateway::before(upstream.url()).await;
-    let mut client = gateway.client().await;
-    let create = client.create_customer(create_request()).await.unwrap_err();
-    let update = client.update_customer(update_request()).await.unwrap_err();
+    let create = gateway.create(create_request()).await.unwrap_err();
+    let update = gateway.update(update_request()).await.unwrap_err();
     gateway.stop().await;
     assert_eq!(
         upstream
@@ -160,12 +159,7 @@ async fn callers_keys_that_fail_are_the_callers_business() {
         request
             .metadata_mut()
             .insert("authorization", authorization);
-        let failure = gateway
-            .client()
-            .await
-            .create_customer(request)
-            .await
-            .unwrap_err();
+        let failure = gateway.create(request).await.unwrap_err();
         gateway.stop().await;
         assert_eq!(
             told(&failure),
@@ -177,9 +171,8 @@ async fn callers_keys_that_fail_are_the_callers_business() {
 #[tokio::test]
 async fn an_upstream_that_is_not_there() {
     let gateway = Gateway::before(nobody().await).await;
-    let mut client = gateway.client().await;
-    let create = client.create_customer(create_request()).await.unwrap_err();
-    let update = client.update_customer(update_request()).await.unwrap_err();
+    let create = gateway.create(create_request()).await.unwrap_err();
+    let update = gateway.update(update_request()).await.unwrap_err();
     gateway.stop().await;
     for status in [create, update] {
         assert_eq!(
@@ -199,9 +192,8 @@ async fn an_upstream_that_is_not_there() {
 async fn a_connection_lost_before_the_answer() {
     let upstream = Upstream::saying("").await;
     let gateway = Gateway::before(upstream.url()).await;
-    let mut client = gateway.client().await;
-    let create = client.create_customer(create_request()).await.unwrap_err();
-    let update = client.update_customer(update_request()).await.unwrap_err();
+    let create = gateway.create(create_request()).await.unwrap_err();
+    let update = gateway.update(update_request()).await.unwrap_err();
     gateway.stop().await;
     for (status, code) in [(create, Code::Unknown), (update, Code::Unavailable)] {
         assert_eq!(
@@ -226,12 +218,7 @@ async fn a_deadline_that_passes_before_the_answer() {
     let mut config = Config::new(upstream.url());
     config.server.default_timeout = Duration::from_millis(300);
     let gateway = Gateway::start(config).await;
-    let status = gateway
-        .client()
-        .await
-        .create_customer(create_request())
-        .await
-        .unwrap_err();
+    let status = gateway.create(create_request()).await.unwrap_err();
     gateway.stop().await;
     assert_eq!(upstream.received().len(), 1);
     assert_eq!(
@@ -253,12 +240,7 @@ async fn a_deadline_that_passes_before_anything_is_sent() {
     let mut config = Config::new(url.parse().unwrap());
     config.server.default_timeout = Duration::from_millis(300);
     let gateway = Gateway::start(config).await;
-    let status = gateway
-        .client()
-        .await
-        .create_customer(create_request())
-        .await
-        .unwrap_err();
+    let status = gateway.create(create_request()).await.unwrap_err();
     gateway.stop().await;
     let told = told(&status);
     assert_eq!(

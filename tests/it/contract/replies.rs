@@ -22,9 +22,8 @@ async fn told_of_answer(answer: impl Into<Vec<u8>>) -> Told {
 
 async fn told_before(upstream: &Upstream) -> Told {
     let gateway = Gateway::before(upstream.url()).await;
-    let mut client = gateway.client().await;
-    let create = client.create_customer(create_request()).await.unwrap_err();
-    let update = client.update_customer(update_request()).await.unwrap_err();
+    let create = gateway.create(create_request()).await.unwrap_err();
+    let update = gateway.update(update_request()).await.unwrap_err();
     gateway.stop().await;
     assert_eq!(told(&create), told(&update));
     told(&create)
@@ -170,12 +169,7 @@ async fn nulls_missing_and_unknown_fields_are_fine() {
     ] {
         let upstream = Upstream::answering(200, body).await;
         let gateway = Gateway::before(upstream.url()).await;
-        let created = gateway
-            .client()
-            .await
-            .create_customer(create_request())
-            .await
-            .unwrap();
+        let created = gateway.create(create_request()).await.unwrap();
         let event = created.into_inner().event.unwrap();
         assert_eq!(
             (event.id, event.event_date, event.site_user),
@@ -249,12 +243,7 @@ async fn a_body_that_stands_still_ends_with_the_deadline() {
     let mut config = Config::new(upstream.url());
     config.server.default_timeout = Duration::from_millis(300);
     let gateway = Gateway::start(config).await;
-    let status = gateway
-        .client()
-        .await
-        .create_customer(create_request())
-        .await
-        .unwrap_err();
+    let status = gateway.create(create_request()).await.unwrap_err();
     gateway.stop().await;
     let told = told(&status);
     assert_eq!(
@@ -298,12 +287,7 @@ async fn a_reply_in_gzip_is_read() {
     answer.extend_from_slice(&body);
     let upstream = Upstream::saying(answer).await;
     let gateway = Gateway::before(upstream.url()).await;
-    let created = gateway
-        .client()
-        .await
-        .create_customer(create_request())
-        .await
-        .unwrap();
+    let created = gateway.create(create_request()).await.unwrap();
     assert_eq!(created.into_inner().event.unwrap().id, 979_924);
     gateway.stop().await;
 }

@@ -20,12 +20,7 @@ fn fields(status: &Status) -> Vec<String> {
 async fn refusal(request: CreateCustomerRequest) -> Status {
     let upstream = Upstream::answering(200, "{}").await;
     let gateway = Gateway::before(upstream.url()).await;
-    let status = gateway
-        .client()
-        .await
-        .create_customer(request)
-        .await
-        .unwrap_err();
+    let status = gateway.create(request).await.unwrap_err();
     gateway.stop().await;
     assert_eq!(upstream.received().len(), 0, "nothing may be sent");
     assert_eq!(
@@ -149,12 +144,7 @@ async fn an_update_is_checked_alike() {
         customer,
         ..update_request()
     };
-    let status = gateway
-        .client()
-        .await
-        .update_customer(request)
-        .await
-        .unwrap_err();
+    let status = gateway.update(request).await.unwrap_err();
     gateway.stop().await;
     assert_eq!(fields(&status), ["customer.has_payment_method"]);
 }
@@ -169,12 +159,7 @@ async fn a_message_over_the_limit() {
         ..create_request()
     };
 
-    let plain = gateway
-        .client()
-        .await
-        .create_customer(request.clone())
-        .await
-        .unwrap_err();
+    let plain = gateway.create(request.clone()).await.unwrap_err();
     // A few hundred bytes on the wire.
     let mut client = gateway
         .client()
@@ -204,12 +189,7 @@ async fn a_malformed_timeout() {
     request
         .metadata_mut()
         .insert("grpc-timeout", "soon".parse().unwrap());
-    let status = gateway
-        .client()
-        .await
-        .create_customer(request)
-        .await
-        .unwrap_err();
+    let status = gateway.create(request).await.unwrap_err();
     gateway.stop().await;
     assert_eq!(told(&status).reason, "INVALID_REQUEST");
     assert_eq!(upstream.received().len(), 0);
