@@ -3,22 +3,17 @@
 
 mod args;
 mod checked;
+mod upstream;
 
-use std::{env, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{net::SocketAddr, time::Duration};
 
-use http::HeaderValue;
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
-use secrecy::{ExposeSecret as _, SecretString};
 use tracing_subscriber::EnvFilter;
-use url::Url;
 
+use self::args::{CallArgs, DrainArgs, LogArgs};
 pub use self::{
-    args::{AuthScheme, Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs, ServeArgs},
+    args::{Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs, ServeArgs},
     checked::Problems,
-};
-use self::{
-    args::{CallArgs, CredentialsMode, DrainArgs, LogArgs, UpstreamArgs},
-    checked::Checked,
+    upstream::{AuthScheme, Credentials, Proxy, UpstreamConfig},
 };
 
 /// Everything that `serve` needs.
@@ -56,35 +51,6 @@ pub struct LogConfig {
     pub format: LogFormat,
     /// Which events there are lines for.
     pub filter: EnvFilter,
-}
-
-/// How OnboardFlow is called.
-#[derive(Clone, Debug)]
-pub struct UpstreamConfig {
-    /// Base URL, to which the path of a call is added.
-    pub base_url: Url,
-    /// Certificates that are trusted besides the system's.
-    pub extra_roots: Vec<CertificateDer<'static>>,
-    /// Whose key a call carries.
-    pub credentials: Credentials,
-    /// Longest wait for a connection.
-    pub connect_timeout: Duration,
-    /// Cap on the body of a reply, in bytes.
-    pub max_response_bytes: usize,
-}
-
-/// Whose key a call carries.
-#[derive(Clone, Debug)]
-pub enum Credentials {
-    /// The gateway's own.
-    Gateway {
-        /// The API key.
-        token: SecretString,
-        /// How it is presented.
-        scheme: AuthScheme,
-    },
-    /// The caller's `authorization` metadata is passed on.
-    Caller,
 }
 
 /// How callers are served.
@@ -188,117 +154,5 @@ impl LogArgs {
             format: format?,
             filter: filter?,
         })
-    }
-}
-
-impl UpstreamArgs {
-    fn check(
-        self,
-        max_response_bytes: Option<usize>,
-        problems: &mut Problems,
-    ) -> Option<UpstreamConfig> {
-        let base_url = problems.check("upstream-url", self.upstream_url.clone());
-        let connect_timeout = problems.check("connect-timeout", self.connect_timeout);
-        let credentials = self.credentials(problems);
-        let extra_roots = match self.upstream_ca {
-            None => Some(Vec::new()),
-            Some(file) => problems.check("upstream-ca", read_certificates(&file)),
-        };
-        Some(UpstreamConfig {
-            base_url: base_url?,
-            extra_roots: extra_roots?,
-            credentials: credentials?,
-            connect_timeout: connect_timeout?,
-            max_response_bytes: max_response_bytes?,
-        })
-    }
-
-    fn credentials(&self, problems: &mut Problems) -> Option<Credentials> {
-        let variable = token_variable();
-        let scheme = problems.check("auth-scheme", self.auth_scheme);
-        let mode = problems.check("credentials", self.credentials)?;
-        let token = match (mode, variable, &self.token_file) {
-            (CredentialsMode::Caller, None, None) => return Some(Credentials::Caller),
-            (CredentialsMode::Caller, _, _) => {
-                problems.add(
-                    "credentials",
-                    "with `caller` the gateway must not hold a key too",
-                );
-                return None;
-            }
-            (CredentialsMode::Gateway, Some(_), Some(_)) => {
-                problems.add(
-                    "token-file",
-                    "can't be given together with ONBOARDFLOW_TOKEN",
-                );
-                return None;
-            }
-            (CredentialsMode::Gateway, None, None) => {
-                problems.add(
-                    "token-file",
-                    "is required, or ONBOARDFLOW_TOKEN with the API key",
-                );
-                return None;
-            }
-            (CredentialsMode::Gateway, Some(token), None) => token,
-            (CredentialsMode::Gateway, None, Some(file)) => fs::read_to_string(file)
-                .map_err(|error| problems.add("token-file", format_args!("can't be read: {error}")))
-                .ok()?,
-        };
-        let token = problems.check("token-file", check_token(&token))?;
-        Some(Credentials::Gateway {
-            token,
-            scheme: scheme?,
-        })
-    }
-}
-
-/// The API key in the environment. An empty variable is a missing one: that is how a manifest
-/// leaves it out.
-fn token_variable() -> Option<String> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a key has a variable and, on purpose, no flag"
-    )]
-    let variable = env::var("ONBOARDFLOW_TOKEN");
-    variable.ok().filter(|token| !token.is_empty())
-}
-
-/// The certificates in a PEM file.
-fn read_certificates(file: &Path) -> Checked<Vec<CertificateDer<'static>>> {
-    let certificates = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|_| "can't be read as a PEM file with certificates")?;
-    if certificates.is_empty() {
-        Err("holds no certificate")
-    } else {
-        Ok(certificates)
-    }
-}
-
-/// An API key: one word that a header can hold.
-fn check_token(text: &str) -> Checked<SecretString> {
-    let token = text.trim();
-    let is_word = !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic());
-    if is_word {
-        Ok(SecretString::from(token))
-    } else {
-        Err("the API key must be one word of printable ASCII")
-    }
-}
-
-impl AuthScheme {
-    /// The value of the `Authorization` header for a key, marked as sensitive.
-    pub fn header(
-        self,
-        token: &SecretString,
-    ) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
-        let scheme = match self {
-            Self::Token => "Token",
-            Self::Bearer => "Bearer",
-        };
-        let mut value = HeaderValue::try_from(format!("{scheme} {}", token.expose_secret()))?;
-        value.set_sensitive(true);
-        Ok(value)
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -14,6 +14,12 @@ use crate::error::Sent;
 
 /// The metadata key that names a call in every log.
 pub const REQUEST_ID: &str = "x-request-id";
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Longest trace header that is passed on: what W3C asks for at least.
+const MAX_TRACE_HEADER: usize = 512;
 
 /// Longest request id that is taken over from a caller.
 const MAX_REQUEST_ID: usize = 128;
@@ -27,6 +33,8 @@ pub struct Context {
     pub deadline: Instant,
     /// The caller's `authorization` metadata.
     pub authorization: Option<HeaderValue>,
+    /// The caller's trace, which is passed on.
+    pub trace: TraceContext,
     /// How far the call has come.
     pub progress: Progress,
 }
@@ -43,6 +51,7 @@ impl Context {
             request_id: request_id(headers),
             deadline,
             authorization,
+            trace: TraceContext::new(headers),
             progress: Progress::default(),
         }
     }
@@ -71,15 +80,52 @@ fn made_request_id() -> HeaderValue {
     HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
+/// Where a call stands in a trace: `traceparent` and `tracestate` of W3C Trace Context, passed on as
+/// they came.
+#[derive(Clone, Debug, Default)]
+pub struct TraceContext {
+    /// The trace, and the span that the call is part of.
+    pub parent: Option<HeaderValue>,
+    /// What the systems on the way add to it.
+    pub state: Option<HeaderValue>,
+}
+
+impl TraceContext {
+    fn new(headers: &HeaderMap) -> Self {
+        let is_usable = |value: &&HeaderValue| {
+            value.len() <= MAX_TRACE_HEADER && value.to_str().is_ok_and(|text| !text.is_empty())
+        };
+        let parent = headers.get(TRACEPARENT).filter(is_usable).cloned();
+        // Means nothing without the other.
+        let state = parent.as_ref().and_then(|_| headers.get(TRACESTATE));
+        Self {
+            state: state.filter(is_usable).cloned(),
+            parent,
+        }
+    }
+
+    /// The headers that there are.
+    pub fn headers(&self) -> impl Iterator<Item = (HeaderName, &HeaderValue)> {
+        let parent = self.parent.as_ref().map(|value| (TRACEPARENT, value));
+        let state = self.state.as_ref().map(|value| (TRACESTATE, value));
+        parent.into_iter().chain(state)
+    }
+}
+
 /// How far a call has come, as evidence: set by the transport when it happens, read by whoever has
 /// to say what became of the write.
 #[derive(Clone, Debug, Default)]
 pub struct Progress(Arc<AtomicBool>);
 
 impl Progress {
-    /// Notes that the request is leaving now.
+    /// Notes that some of the request may have left. That stays true whatever later attempts do.
     pub fn sending(&self) {
         self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes back what [`Self::sending`] noted too early: it turned out that nothing was taken.
+    pub fn not_sent(&self) {
+        self.0.store(false, Ordering::Relaxed);
     }
 
     /// Whether any byte of the request can have left.

@@ -1,11 +1,11 @@
 //! The process: arguments, logs, ports, signals and exit codes. Everything else is in the library.
 
 use std::{
-    env,
+    env, fmt,
     io::{self, IsTerminal as _, Write as _},
+    net::SocketAddr,
     panic,
     process::ExitCode,
-    time::Duration,
 };
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -55,14 +55,19 @@ fn main() -> ExitCode {
     match run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(problems)) => {
-            eprint!("onboardflow-gateway: bad configuration\n{problems}");
+            complain(format_args!("bad configuration\n{problems}"));
             ExitCode::from(BAD_CONFIGURATION)
         }
         Err(Failure::Other(error)) => {
-            eprintln!("onboardflow-gateway: {error}");
+            complain(format_args!("{error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Says why the process ends. Nobody may be listening, which is no reason to panic.
+fn complain(why: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "onboardflow-gateway: {why}");
 }
 
 /// Prints help and version as clap made them, and of anything else no more than the flag that is at
@@ -78,7 +83,9 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
             };
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            eprintln!("onboardflow-gateway: say serve, sandbox or healthcheck; see --help");
+            complain(format_args!(
+                "say serve, sandbox or healthcheck; see --help"
+            ));
         }
         kind => {
             let problem = kind.as_str().unwrap_or("bad arguments");
@@ -88,7 +95,7 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
                 }
                 _ => "the command line",
             };
-            eprintln!("onboardflow-gateway: {flag}: {problem}; see --help");
+            complain(format_args!("{flag}: {problem}; see --help"));
         }
     }
     ExitCode::from(BAD_CONFIGURATION)
@@ -126,25 +133,24 @@ fn runtime() -> io::Result<tokio::runtime::Runtime> {
 async fn serve(config: &ServeConfig) -> Result<(), Failure> {
     let stop = stop_signal()?;
     let upstream = Upstream::new(&config.upstream)?;
-    let listener = TcpListener::bind(config.listen).await?;
+    let listener = bind(config.listen).await?;
     server::run(listener, stop, Service::new(upstream), &config.server).await?;
     Ok(())
 }
 
 async fn sandbox(config: &SandboxConfig) -> Result<(), Failure> {
     let stop = stop_signal()?;
-    let rest = TcpListener::bind(config.rest_listen).await?;
-    let grpc = TcpListener::bind(config.listen).await?;
+    let rest = bind(config.rest_listen).await?;
+    let grpc = bind(config.listen).await?;
     let token = SecretString::from(sandbox_key());
+    let base_url = Url::parse(&format!("http://{}", rest.local_addr()?))?;
+    let credentials = Credentials::Gateway {
+        token: token.clone(),
+        scheme: AuthScheme::Token,
+    };
     let upstream = Upstream::new(&UpstreamConfig {
-        base_url: Url::parse(&format!("http://{}", rest.local_addr()?))?,
-        extra_roots: Vec::new(),
-        credentials: Credentials::Gateway {
-            token: token.clone(),
-            scheme: AuthScheme::Token,
-        },
-        connect_timeout: Duration::from_secs(2),
         max_response_bytes: config.max_response_bytes,
+        ..UpstreamConfig::new(base_url, credentials)
     })?;
     let welcome = Welcome {
         grpc: grpc.local_addr()?,
@@ -162,6 +168,11 @@ async fn sandbox(config: &SandboxConfig) -> Result<(), Failure> {
     drop(drained);
     emulated.await??;
     Ok(())
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Source> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| format!("can't listen on {address}: {error}").into())
 }
 
 /// 40 hex digits, as a real key has, and another one for each run.

@@ -43,3 +43,13 @@ pub struct Decoded<T> {
     /// Paths of JSON fields that the gateway doesn't know: a sign that the API has grown.
     pub unknown_fields: Vec<String>,
 }
+
+impl<T> Decoded<T> {
+    /// The same reply, as another message.
+    fn map<U>(self, into: impl FnOnce(T) -> U) -> Decoded<U> {
+        Decoded {
+            message: into(self.message),
+            unknown_fields: self.unknown_fields,
+        }
+    }
+}

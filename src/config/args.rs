@@ -2,13 +2,13 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are what --help prints")]
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
-use url::Url;
 
-use super::checked::{
-    Checked, address, base_url, boolean, checked, choice, duration, size, timeout,
+use super::{
+    checked::{Checked, address, boolean, checked, choice, duration, size, timeout},
+    upstream::UpstreamArgs,
 };
 
 /// A gRPC gateway in front of OnboardFlow's Customers REST API.
@@ -76,30 +76,6 @@ pub struct HealthcheckArgs {
     pub(super) address: Checked<SocketAddr>,
 }
 
-/// How OnboardFlow is called.
-#[derive(Debug, Args)]
-pub(super) struct UpstreamArgs {
-    /// Base URL of OnboardFlow.
-    #[arg(long, value_name = "URL", default_value = "https://gateway.onboardflow.com", value_parser = checked(base_url))]
-    pub(super) upstream_url: Checked<Url>,
-    /// PEM file with CAs to trust for the upstream, besides the system's.
-    #[arg(long, value_name = "FILE")]
-    pub(super) upstream_ca: Option<PathBuf>,
-    /// File with the API key; the variable ONBOARDFLOW_TOKEN can hold the key itself.
-    #[arg(long, value_name = "FILE")]
-    pub(super) token_file: Option<PathBuf>,
-    /// How the API key is presented: `Authorization: Token …` or `Authorization: Bearer …`.
-    #[arg(long, value_name = "SCHEME", default_value = "token", value_parser = checked(choice::<AuthScheme>))]
-    pub(super) auth_scheme: Checked<AuthScheme>,
-    /// Whose API key a call carries: the gateway's own, or the one in the caller's `authorization`
-    /// metadata, which is required then.
-    #[arg(long, value_name = "WHOSE", default_value = "gateway", value_parser = checked(choice::<CredentialsMode>))]
-    pub(super) credentials: Checked<CredentialsMode>,
-    /// Longest wait for a connection to OnboardFlow.
-    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = checked(timeout))]
-    pub(super) connect_timeout: Checked<Duration>,
-}
-
 /// What a call may take.
 #[derive(Debug, Args)]
 pub(super) struct CallArgs {
@@ -148,24 +124,6 @@ pub enum LogFormat {
     Json,
     /// A line for people.
     Text,
-}
-
-/// How an API key is presented.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum AuthScheme {
-    /// `Authorization: Token <key>`.
-    Token,
-    /// `Authorization: Bearer <key>`.
-    Bearer,
-}
-
-/// Whose API key a call carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum CredentialsMode {
-    /// The gateway's own.
-    Gateway,
-    /// The caller's.
-    Caller,
 }
 
 impl Cli {

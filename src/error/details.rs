@@ -188,10 +188,12 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
         #[test]
         fn trailers_stay_within_their_bounds(
             says in ".{0,3000}",
-            violations in prop::collection::vec((".{0,400}", ".{0,400}"), 0..80),
+            violations in prop::collection::vec((".{0,300}", ".{0,300}"), 0..40),
         ) {
             let violations = violations
                 .into_iter()

@@ -35,29 +35,12 @@ impl Operation for Create {
     const EFFECT: Effect = Effect::Creates;
 
     fn encode(request: CreateCustomerRequest) -> Result<Call, Error> {
-        encode(
-            Method::POST,
-            Record {
-                site_key: request.site_key,
-                event_date: request.event_date,
-                customer: request.customer,
-                custom_properties: request.custom_properties,
-            },
-        )
+        encode(Method::POST, request.into())
     }
 
     fn decode(reply: Reply) -> Result<Decoded<CreateCustomerResponse>, Error> {
-        let Decoded {
-            message,
-            unknown_fields,
-        } = decode(&reply, Self::EFFECT)?;
-        let message = CreateCustomerResponse {
-            event: Some(message),
-        };
-        Ok(Decoded {
-            message,
-            unknown_fields,
-        })
+        let decoded = decode(&reply, Self::EFFECT)?;
+        Ok(decoded.map(|event| CreateCustomerResponse { event: Some(event) }))
     }
 }
 
@@ -73,29 +56,12 @@ impl Operation for Update {
     const EFFECT: Effect = Effect::Updates;
 
     fn encode(request: UpdateCustomerRequest) -> Result<Call, Error> {
-        encode(
-            Method::PUT,
-            Record {
-                site_key: request.site_key,
-                event_date: request.event_date,
-                customer: request.customer,
-                custom_properties: request.custom_properties,
-            },
-        )
+        encode(Method::PUT, request.into())
     }
 
     fn decode(reply: Reply) -> Result<Decoded<UpdateCustomerResponse>, Error> {
-        let Decoded {
-            message,
-            unknown_fields,
-        } = decode(&reply, Self::EFFECT)?;
-        let message = UpdateCustomerResponse {
-            event: Some(message),
-        };
-        Ok(Decoded {
-            message,
-            unknown_fields,
-        })
+        let decoded = decode(&reply, Self::EFFECT)?;
+        Ok(decoded.map(|event| UpdateCustomerResponse { event: Some(event) }))
     }
 }
 
@@ -105,6 +71,28 @@ struct Record {
     event_date: Option<Timestamp>,
     customer: Option<Customer>,
     custom_properties: Option<Struct>,
+}
+
+impl From<CreateCustomerRequest> for Record {
+    fn from(request: CreateCustomerRequest) -> Self {
+        Self {
+            site_key: request.site_key,
+            event_date: request.event_date,
+            customer: request.customer,
+            custom_properties: request.custom_properties,
+        }
+    }
+}
+
+impl From<UpdateCustomerRequest> for Record {
+    fn from(request: UpdateCustomerRequest) -> Self {
+        Self {
+            site_key: request.site_key,
+            event_date: request.event_date,
+            customer: request.customer,
+            custom_properties: request.custom_properties,
+        }
+    }
 }
 
 /// The JSON that both calls send.
@@ -322,3 +310,6 @@ impl From<CustomerJson> for Customer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

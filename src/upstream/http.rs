@@ -1,205 +1,403 @@
-//! The transport: the only file that opens sockets outward.
+//! The transport: one attempt at a call, with evidence of how far it got.
 //!
-//! What all calls have in common (URLs, headers, TLS) is prepared once. Redirects are off, as one
-//! would turn a write into a read; so are reqwest's own retries, as they know nothing of a write's
-//! effect, and proxies from the environment, as they are not the upstream that was configured.
+//! What all calls have in common (address, headers, TLS) is prepared once. Redirects are not
+//! followed, as one would turn a write into a read.
 
-use std::{
-    convert::Infallible,
-    pin::Pin,
-    task::{Context as TaskContext, Poll},
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use ::http::{
-    HeaderMap, HeaderValue,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, InvalidHeaderValue, RETRY_AFTER},
+    HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version,
+    header::{
+        ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION, USER_AGENT,
+    },
+    uri::{Authority, PathAndQuery, Scheme},
 };
-use bytes::{Bytes, BytesMut};
-use http_body::{Body, Frame, SizeHint};
-use reqwest::{Certificate, Client, Response, redirect};
-use url::Url;
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{body::Incoming, client::conn::TrySendError};
+use tokio::time::{Instant, timeout_at};
 
-use super::credentials::Key;
+use super::{
+    BuildError,
+    credentials::Key,
+    dial::Dialer,
+    pool::{Channel, Exclusive, Lease, Pool},
+    reply,
+    socket::Socket,
+};
 use crate::{
     config::UpstreamConfig,
     context::{Context, Progress, REQUEST_ID},
-    error::{Error, Loss, Sent},
-    rest::{Call, Effect, Ending, Reply},
+    error::{Sent, Source},
+    rest::{Call, Ending, Reply},
 };
 
 /// Sent as `User-Agent`.
-const USER_AGENT: &str = concat!("onboardflow-gateway/", env!("CARGO_PKG_VERSION"));
+const AGENT: HeaderValue =
+    HeaderValue::from_static(concat!("onboardflow-gateway/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const GZIP: HeaderValue = HeaderValue::from_static("gzip");
+const UNSET: HeaderValue = HeaderValue::from_static("");
 
-/// Why the upstream can't be prepared. Both are configuration errors.
-#[derive(Debug, thiserror::Error)]
-pub enum BuildError {
-    /// The CA bundle or the TLS set-up is unusable.
-    #[error("the HTTP client can't be set up")]
-    Client(#[from] reqwest::Error),
-    /// The key can't be put into a header.
-    #[error("the API key can't be put into a header")]
-    Key(#[from] InvalidHeaderValue),
+type Outgoing = Request<Full<Bytes>>;
+
+/// How far an attempt got, when it ended without the head of a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reached {
+    /// There was no connection.
+    Nothing,
+    /// There was a connection, and no byte of the request left through it; or the server said that
+    /// it refused to look at the request.
+    Connected,
+    /// Some of the request may have arrived.
+    Sent,
 }
 
-/// A pool of connections to OnboardFlow.
+/// An attempt without a reply.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) reached: Reached,
+    /// Whether the time of the attempt was up.
+    #[expect(dead_code, reason = "for retries, which come next")]
+    pub(super) timed_out: bool,
+    /// Whether it was the connection that had ended, before it took the request.
+    ending: bool,
+    pub(super) cause: Source,
+}
+
+/// OnboardFlow, as one worker reaches it.
 #[derive(Clone, Debug)]
 pub(super) struct Http {
-    client: Client,
-    base_url: Url,
+    target: Arc<Target>,
+    pool: Arc<Pool>,
+}
+
+/// What all requests have in common.
+#[derive(Debug)]
+struct Target {
+    scheme: Scheme,
+    authority: Authority,
+    /// The base URL's own path, which stands in front of a call's.
+    prefix: String,
+    /// The base URL's query, which stands behind a call's path.
+    query: Option<String>,
+    /// Every header that a request has, for HTTP/1.1; some of them are still to be filled in.
+    headers: HeaderMap,
+    /// Whether a proxy passes the requests on, which then have to name the host in their first line.
+    forwarded: bool,
     max_response_bytes: usize,
 }
 
 impl Http {
     pub(super) fn new(config: &UpstreamConfig) -> Result<Self, BuildError> {
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, JSON), (ACCEPT, JSON)]);
-        let mut client = Client::builder()
-            .user_agent(USER_AGENT)
-            .default_headers(headers)
-            .redirect(redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .no_proxy()
-            .connect_timeout(config.connect_timeout)
-            .tcp_nodelay(true);
-        for certificate in &config.extra_roots {
-            client = client.tls_certs_merge([Certificate::from_der(certificate)?]);
-        }
+        let target = Target::new(config)?;
+        let base = Uri::builder()
+            .scheme(target.scheme.clone())
+            .authority(target.authority.clone())
+            .path_and_query("/")
+            .build()
+            .map_err(|_| BuildError::Host)?;
         Ok(Self {
-            client: client.build()?,
-            base_url: config.base_url.clone(),
-            max_response_bytes: config.max_response_bytes,
+            target: Arc::new(target),
+            pool: Arc::new(Pool::new(Dialer::new(base, config)?)),
         })
     }
 
-    /// Sends a call once, and reads what comes back. A status that is no success is a [`Reply`]
-    /// like any other; an error means that there was none.
+    /// The same, with connections of its own, for another worker.
+    pub(super) fn for_worker(&self) -> Self {
+        Self {
+            target: Arc::clone(&self.target),
+            pool: Arc::new(self.pool.another()),
+        }
+    }
+
+    /// Sends a call once, and reads what comes back until `until`. A status that is no success is
+    /// a [`Reply`] like any other.
     pub(super) async fn send(
         &self,
         call: &Call,
         key: &Key,
-        effect: Effect,
         context: &Context,
-    ) -> Result<Reply, Error> {
-        let progress = &context.progress;
-        let body = TrackedBody {
-            bytes: Some(call.body.clone()),
-            progress: progress.clone(),
-        };
-        let response = self
-            .client
-            .request(call.method.clone(), self.url(call.path))
-            .header(AUTHORIZATION, key.authorization.clone())
-            .header(REQUEST_ID, context.request_id.clone())
-            .body(reqwest::Body::wrap(body))
-            .send()
-            .await
-            .map_err(|error| lost(progress.sent(), effect, error))?;
+        until: Instant,
+    ) -> Result<Reply, Failure> {
+        loop {
+            let lease = self.pool.lease().await.map_err(Failure::unconnected)?;
+            let reused = lease.reused;
+            match self.exchange(lease, call, key, context, until).await {
+                // A kept connection that the server closed: the commonest failure in life, and no
+                // attempt at all, as nothing left. The pool runs out of them.
+                Err(Failure { ending: true, .. }) if reused => {}
+                ended => return ended,
+            }
+        }
+    }
 
-        let status = response.status();
-        #[expect(clippy::disallowed_methods, reason = "Retry-After may be a date")]
-        let retry_after = retry_after(response.headers(), SystemTime::now());
-        let (body, ending) = self.read(response).await;
-        Ok(Reply {
-            status,
-            retry_after,
+    async fn exchange(
+        &self,
+        lease: Lease,
+        call: &Call,
+        key: &Key,
+        context: &Context,
+        until: Instant,
+    ) -> Result<Reply, Failure> {
+        let mut request = self.target.request(call, key, context)?;
+        match lease.channel {
+            Channel::Exclusive(mut connection) => {
+                let response = exclusively(&mut connection, request, &context.progress, until);
+                let reply = self.read(response.await?, key, until).await;
+                if reply.ending == Ending::Complete {
+                    self.pool.keep(connection);
+                }
+                Ok(reply)
+            }
+            Channel::Shared { mut sender, user } => {
+                self.target.address_for_http2(&mut request);
+                let claim = Claim::new(&context.progress);
+                let sent = sender.try_send_request(request);
+                let response = match timeout_at(until, sent).await {
+                    Ok(Ok(response)) => response,
+                    Ok(Err(failed)) => {
+                        let failure = claim.failed(failed);
+                        if failure.ending {
+                            self.pool.forget(&user);
+                        }
+                        return Err(failure);
+                    }
+                    Err(_) => return Err(Failure::timed_out(Reached::Sent)),
+                };
+                Ok(self.read(response, key, until).await)
+            }
+        }
+    }
+
+    async fn read(&self, response: Response<Incoming>, key: &Key, until: Instant) -> Reply {
+        let (head, body) = response.into_parts();
+        let limit = self.target.max_response_bytes;
+        let (body, ending) = reply::read(&head.headers, body, limit, until).await;
+        Reply {
+            status: head.status,
+            retry_after: reply::retry_after(&head.headers),
             body,
             ending,
             key_holder: key.holder,
-        })
-    }
-
-    /// The base URL's own path stays in front, and its query behind.
-    fn url(&self, path: &str) -> Url {
-        let mut url = self.base_url.clone();
-        let prefix = url.path().trim_end_matches('/');
-        let path = format!("{prefix}{path}");
-        url.set_path(&path);
-        url
-    }
-
-    /// Reads a body up to the cap, and stops reading there.
-    async fn read(&self, mut response: Response) -> (Bytes, Ending) {
-        let mut body = BytesMut::new();
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() > self.max_response_bytes => {
-                    body.extend_from_slice(&chunk[..self.max_response_bytes - body.len()]);
-                    return (body.freeze(), Ending::TooLarge);
-                }
-                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
-                Ok(None) => return (body.freeze(), Ending::Complete),
-                Err(_) => return (body.freeze(), Ending::CutShort),
-            }
         }
     }
 }
 
-/// An exchange without a reply. The URL is left out of the cause: its query may hold a secret.
-fn lost(sent: Sent, effect: Effect, error: reqwest::Error) -> Error {
-    let loss = match sent {
-        Sent::No => Loss::Unreachable,
-        Sent::Maybe => Loss::Connection(effect),
-    };
-    Error::new(loss).because(error.without_url())
-}
-
-/// `Retry-After`, in seconds or as a date.
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let date = httpdate::parse_http_date(value).ok()?;
-    Some(date.duration_since(now).unwrap_or_default())
-}
-
-/// A request body that notes when it begins to leave. hyper asks for it once it has a connection,
-/// before it writes the first byte of the head.
-struct TrackedBody {
-    bytes: Option<Bytes>,
-    progress: Progress,
-}
-
-impl Body for TrackedBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.progress.sending();
-        Poll::Ready(self.bytes.take().map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.bytes.is_none()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
+/// Sends a request on a connection of its own.
+async fn exclusively(
+    connection: &mut Exclusive,
+    request: Outgoing,
+    progress: &Progress,
+    until: Instant,
+) -> Result<Response<Incoming>, Failure> {
+    let evidence = Evidence::new(&connection.socket, progress);
+    match timeout_at(until, connection.sender.try_send_request(request)).await {
+        Ok(Ok(response)) => Ok(response),
+        Ok(Err(failed)) => Err(Failure {
+            reached: evidence.reached(),
+            timed_out: false,
+            ending: evidence.reached() == Reached::Connected,
+            cause: failed.into_error().into(),
+        }),
+        Err(_) => Err(Failure::timed_out(evidence.reached())),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::time::UNIX_EPOCH;
+/// Watches a connection that one request has for itself, and tells the call's progress what left,
+/// also where the call is dropped because its time is up.
+///
+/// A request that was dropped before hyper began to write is never written: hyper looks first.
+struct Evidence<'a> {
+    socket: &'a Socket,
+    writes_before: u64,
+    progress: &'a Progress,
+}
 
-    use super::*;
-
-    fn delay(value: &'static str) -> Option<u64> {
-        let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
-        let now = UNIX_EPOCH + Duration::from_secs(784_111_777);
-        retry_after(&headers, now).map(|delay| delay.as_secs())
+impl<'a> Evidence<'a> {
+    fn new(socket: &'a Socket, progress: &'a Progress) -> Self {
+        Self {
+            socket,
+            writes_before: socket.writes(),
+            progress,
+        }
     }
 
-    #[test]
-    fn retry_after_in_seconds_or_as_a_date() {
-        assert_eq!(delay("86399"), Some(86_399));
-        assert_eq!(delay("Sun, 06 Nov 1994 08:50:37 GMT"), Some(60));
-        assert_eq!(delay("Sun, 06 Nov 1994 08:48:37 GMT"), Some(0));
-        assert_eq!(delay("soon"), None);
-        assert_eq!(delay("-1"), None);
+    fn reached(&self) -> Reached {
+        if self.socket.writes() == self.writes_before {
+            Reached::Connected
+        } else {
+            Reached::Sent
+        }
     }
 }
+
+impl Drop for Evidence<'_> {
+    fn drop(&mut self) {
+        if self.reached() == Reached::Sent {
+            self.progress.sending();
+        }
+    }
+}
+
+/// The claim that a request is leaving, on a connection that it shares: it is made as soon as hyper
+/// has the request, and withdrawn only where the server or hyper says that it was never looked at.
+struct Claim<'a> {
+    progress: &'a Progress,
+    before: Sent,
+}
+
+impl<'a> Claim<'a> {
+    fn new(progress: &'a Progress) -> Self {
+        let before = progress.sent();
+        progress.sending();
+        Self { progress, before }
+    }
+
+    fn failed(self, failed: TrySendError<Outgoing>) -> Failure {
+        let given_back = failed.message().is_some();
+        let error = failed.into_error();
+        let verdict = verdict(&error);
+        let untouched = given_back || verdict.is_some();
+        if untouched && self.before == Sent::No {
+            self.progress.not_sent();
+        }
+        Failure {
+            reached: if untouched {
+                Reached::Connected
+            } else {
+                Reached::Sent
+            },
+            timed_out: false,
+            ending: given_back || verdict == Some(Verdict::ConnectionEnds),
+            cause: error.into(),
+        }
+    }
+}
+
+/// A server's word that it did not look at a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// `REFUSED_STREAM` (RFC 9113, 8.7).
+    StreamRefused,
+    /// A `GOAWAY` whose last stream is an earlier one (6.8): the only streams that h2 ends with it.
+    ConnectionEnds,
+}
+
+fn verdict(error: &hyper::Error) -> Option<Verdict> {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<h2::Error>().filter(|e| e.is_remote()) {
+            let is_refusal = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+            return is_refusal
+                .then_some(Verdict::StreamRefused)
+                .or_else(|| error.is_go_away().then_some(Verdict::ConnectionEnds));
+        }
+        cause = error.source();
+    }
+    None
+}
+
+impl Failure {
+    fn unconnected(cause: Source) -> Self {
+        Self {
+            reached: Reached::Nothing,
+            timed_out: false,
+            ending: false,
+            cause,
+        }
+    }
+
+    fn timed_out(reached: Reached) -> Self {
+        Self {
+            reached,
+            timed_out: true,
+            ending: false,
+            cause: "no reply within the time of an attempt".into(),
+        }
+    }
+}
+
+impl Target {
+    fn new(config: &UpstreamConfig) -> Result<Self, BuildError> {
+        let base: Uri = config
+            .base_url
+            .as_str()
+            .parse()
+            .map_err(|_| BuildError::Host)?;
+        let scheme = base.scheme().ok_or(BuildError::Host)?.clone();
+        let authority = base.authority().ok_or(BuildError::Host)?.clone();
+        let forward = config.proxy.as_ref().filter(|_| scheme == Scheme::HTTP);
+        let mut headers = HeaderMap::from_iter([
+            (HOST, HeaderValue::from_str(authority.as_str())?),
+            (USER_AGENT, AGENT),
+            (CONTENT_TYPE, JSON),
+            (ACCEPT, JSON),
+            (ACCEPT_ENCODING, GZIP),
+            (AUTHORIZATION, UNSET),
+            (HeaderName::from_static(REQUEST_ID), UNSET),
+        ]);
+        if let Some(authorization) = forward.and_then(|proxy| proxy.authorization.clone()) {
+            headers.insert(PROXY_AUTHORIZATION, authorization);
+        }
+        Ok(Self {
+            scheme,
+            authority,
+            prefix: base.path().trim_end_matches('/').to_owned(),
+            query: base.query().map(ToOwned::to_owned),
+            headers,
+            forwarded: forward.is_some(),
+            max_response_bytes: config.max_response_bytes,
+        })
+    }
+
+    /// A call's request, as HTTP/1.1 has it.
+    fn request(&self, call: &Call, key: &Key, context: &Context) -> Result<Outgoing, Failure> {
+        let mut request = Request::new(Full::new(call.body.clone()));
+        *request.method_mut() = call.method.clone();
+        let path = self.path(call.path).map_err(Failure::unconnected)?;
+        *request.uri_mut() = if self.forwarded {
+            self.absolute(path)
+        } else {
+            Uri::from(path)
+        };
+        let headers = request.headers_mut();
+        *headers = self.headers.clone();
+        headers.insert(AUTHORIZATION, key.authorization.clone());
+        headers.insert(REQUEST_ID, context.request_id.clone());
+        for (name, value) in context.trace.headers() {
+            headers.insert(name, value.clone());
+        }
+        Ok(request)
+    }
+
+    /// HTTP/2 has scheme and host in the URI alone.
+    fn address_for_http2(&self, request: &mut Outgoing) {
+        if let Some(path) = request.uri().path_and_query().cloned() {
+            *request.uri_mut() = self.absolute(path);
+        }
+        request.headers_mut().remove(HOST);
+        *request.version_mut() = Version::HTTP_2;
+    }
+
+    fn absolute(&self, path: PathAndQuery) -> Uri {
+        let mut parts = ::http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path);
+        // Can't fail, as all three are there.
+        Uri::from_parts(parts).unwrap_or_default()
+    }
+
+    fn path(&self, path: &'static str) -> Result<PathAndQuery, Source> {
+        match (self.prefix.as_str(), &self.query) {
+            ("", None) => PathAndQuery::from_maybe_shared(Bytes::from_static(path.as_bytes())),
+            (prefix, None) => PathAndQuery::try_from(format!("{prefix}{path}")),
+            (prefix, Some(query)) => PathAndQuery::try_from(format!("{prefix}{path}?{query}")),
+        }
+        .map_err(Into::into)
+    }
+}
+
+/// A time that no attempt is meant to reach.
+pub(super) const FOREVER: Duration = Duration::from_secs(24 * 3600);

@@ -3,10 +3,12 @@
 
 #![allow(
     missing_docs,
+    unreachable_pub,
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "tests"
 )]
 
 mod contract;
+mod program;
 mod support;

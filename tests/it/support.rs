@@ -1,6 +1,7 @@
 //! What tests start: a gateway, and an upstream that says what it is told to say.
 
 mod gateway;
+pub mod logs;
 mod upstream;
 
 use onboardflow_gateway::proto::{CreateCustomerRequest, Customer, UpdateCustomerRequest};
@@ -10,7 +11,7 @@ use tonic_types::StatusExt as _;
 
 pub use self::{
     gateway::{Config, Gateway},
-    upstream::{Received, Upstream, response},
+    upstream::{Received, Upstream, nobody, response},
 };
 
 /// The key that gateways under test hold. Unmistakable, so that a leak can be found.
@@ -69,8 +70,13 @@ pub struct Told {
     pub http_status: Option<String>,
 }
 
-/// The machine-readable part of a status. Every failure has to have one.
+/// The machine-readable part of a status. Every failure has to have one, and none of them, nor any
+/// log line, may hold the key or the customer's address.
 pub fn told(status: &Status) -> Told {
+    assert_clean("status", &format!("{status:?}"));
+    assert_clean("status details", &String::from_utf8_lossy(status.details()));
+    assert_clean("log", &logs::so_far());
+    assert!(status.message().len() <= 1024, "{status:?}");
     let details = status.get_error_details();
     let info = details
         .error_info()
@@ -82,5 +88,16 @@ pub fn told(status: &Status) -> Told {
         reason: info.reason.clone(),
         write: info.metadata["write"].clone(),
         http_status: info.metadata.get("http_status").cloned(),
+    }
+}
+
+/// Fails if a text holds the key, or what identifies the customer of the worked example.
+pub fn assert_clean(what: &str, text: &str) {
+    for secret in [KEY, EMAIL, "Joe", "cus_123XYZ", "user_123XYZ"] {
+        if let Some(at) = text.find(secret) {
+            let context: String = text[..at].chars().rev().take(200).collect();
+            let context: String = context.chars().rev().collect();
+            panic!("{secret} is in a {what}: ...{context}{secret}");
+        }
     }
 }

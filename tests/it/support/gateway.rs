@@ -4,17 +4,20 @@ use std::{net::SocketAddr, time::Duration};
 
 use onboardflow_gateway::{
     config::{AuthScheme, Credentials, ServerConfig, UpstreamConfig},
-    proto::customer_service_client::CustomerServiceClient,
+    proto::{
+        CreateCustomerRequest, CreateCustomerResponse, UpdateCustomerRequest,
+        UpdateCustomerResponse, customer_service_client::CustomerServiceClient,
+    },
     server,
     service::Service,
     upstream::Upstream,
 };
 use secrecy::SecretString;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
-use tonic::transport::Channel;
+use tonic::{IntoRequest, Response, Status, transport::Channel};
 use url::Url;
 
-use super::KEY;
+use super::{KEY, logs};
 
 /// A running gateway.
 pub struct Gateway {
@@ -32,16 +35,13 @@ pub struct Config {
 impl Config {
     pub fn new(upstream: Url) -> Self {
         Self {
-            upstream: UpstreamConfig {
-                base_url: upstream,
-                extra_roots: Vec::new(),
-                credentials: Credentials::Gateway {
+            upstream: UpstreamConfig::new(
+                upstream,
+                Credentials::Gateway {
                     token: SecretString::from(KEY),
                     scheme: AuthScheme::Token,
                 },
-                connect_timeout: Duration::from_secs(2),
-                max_response_bytes: 1 << 20,
-            },
+            ),
             server: ServerConfig {
                 default_timeout: Duration::from_secs(10),
                 max_timeout: Duration::from_secs(60),
@@ -60,6 +60,7 @@ impl Gateway {
     }
 
     pub async fn start(config: Config) -> Self {
+        logs::keep();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -84,6 +85,22 @@ impl Gateway {
 
     pub async fn client(&self) -> CustomerServiceClient<Channel> {
         CustomerServiceClient::new(self.channel().await)
+    }
+
+    /// Creates a customer over a connection of its own.
+    pub async fn create(
+        &self,
+        request: impl IntoRequest<CreateCustomerRequest>,
+    ) -> Result<Response<CreateCustomerResponse>, Status> {
+        self.client().await.create_customer(request).await
+    }
+
+    /// Updates a customer over a connection of its own.
+    pub async fn update(
+        &self,
+        request: impl IntoRequest<UpdateCustomerRequest>,
+    ) -> Result<Response<UpdateCustomerResponse>, Status> {
+        self.client().await.update_customer(request).await
     }
 
     /// Tells it to stop, and waits for its end, so that a panic in it surfaces.

@@ -94,6 +94,12 @@ impl Upstream {
     }
 }
 
+/// The URL of a port that was just given up: nobody listens there.
+pub async fn nobody() -> Url {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap()
+}
+
 /// An HTTP/1.1 response with a length.
 pub fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
     let mut text = format!(
@@ -101,7 +107,7 @@ pub fn response(status: u16, headers: &[(&str, &str)], body: &str) -> Vec<u8> {
         body.len()
     );
     for (name, value) in headers {
-        text.push_str(&format!("{name}: {value}\r\n"));
+        text.extend([*name, ": ", *value, "\r\n"]);
     }
     text.push_str("connection: close\r\n\r\n");
     text.push_str(body);

@@ -1,0 +1,261 @@
+//! How OnboardFlow is called: flags, and what they come to.
+
+#![expect(
+    clippy::doc_markdown,
+    reason = "the flags' comments are what --help prints"
+)]
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use http::{HeaderValue, Uri};
+use hyper_util::client::proxy::matcher::Matcher;
+use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use super::checked::{Checked, Problems, base_url, checked, choice, timeout};
+
+/// How OnboardFlow is called.
+#[derive(Debug, Args)]
+pub(super) struct UpstreamArgs {
+    /// Base URL of OnboardFlow.
+    #[arg(long, value_name = "URL", default_value = "https://gateway.onboardflow.com", value_parser = checked(base_url))]
+    pub(super) upstream_url: Checked<Url>,
+    /// PEM file with CAs to trust for the upstream, besides the system's.
+    #[arg(long, value_name = "FILE")]
+    pub(super) upstream_ca: Option<PathBuf>,
+    /// File with the API key; the variable ONBOARDFLOW_TOKEN can hold the key itself.
+    #[arg(long, value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
+    /// How the API key is presented: `Authorization: Token …` or `Authorization: Bearer …`.
+    #[arg(long, value_name = "SCHEME", default_value = "token", value_parser = checked(choice::<AuthScheme>))]
+    pub(super) auth_scheme: Checked<AuthScheme>,
+    /// Whose API key a call carries: the gateway's own, or the one in the caller's `authorization`
+    /// metadata, which is required then.
+    #[arg(long, value_name = "WHOSE", default_value = "gateway", value_parser = checked(choice::<CredentialsMode>))]
+    pub(super) credentials: Checked<CredentialsMode>,
+    /// Longest wait for a connection to OnboardFlow.
+    #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = checked(timeout))]
+    pub(super) connect_timeout: Checked<Duration>,
+}
+
+/// How an API key is presented.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum AuthScheme {
+    /// `Authorization: Token <key>`.
+    Token,
+    /// `Authorization: Bearer <key>`.
+    Bearer,
+}
+
+/// Whose API key a call carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum CredentialsMode {
+    /// The gateway's own.
+    Gateway,
+    /// The caller's.
+    Caller,
+}
+
+/// How OnboardFlow is called.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// Base URL, to which the path of a call is added.
+    pub base_url: Url,
+    /// Certificates that are trusted besides the system's.
+    pub extra_roots: Vec<CertificateDer<'static>>,
+    /// Whose key a call carries.
+    pub credentials: Credentials,
+    /// Longest wait for a connection.
+    pub connect_timeout: Duration,
+    /// Cap on the body of a reply, in bytes.
+    pub max_response_bytes: usize,
+    /// The proxy on the way, if there is one.
+    pub proxy: Option<Proxy>,
+}
+
+impl UpstreamConfig {
+    /// An upstream at this address, all else as it is by default.
+    #[must_use]
+    pub fn new(base_url: Url, credentials: Credentials) -> Self {
+        Self {
+            base_url,
+            extra_roots: Vec::new(),
+            credentials,
+            connect_timeout: Duration::from_secs(2),
+            max_response_bytes: 1 << 20,
+            proxy: None,
+        }
+    }
+}
+
+/// A proxy on the way to OnboardFlow. HTTPS goes through it with CONNECT.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// Its address, an `http` URL.
+    pub address: Uri,
+    /// What it wants to be shown, as `Proxy-Authorization`.
+    pub authorization: Option<HeaderValue>,
+}
+
+impl Proxy {
+    /// The proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY name for this URL.
+    fn of_environment(url: &Url) -> Checked<Option<Self>> {
+        const INVALID: &str = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY must name an http proxy";
+
+        let Some(proxy) = url
+            .as_str()
+            .parse()
+            .ok()
+            .and_then(|url: Uri| Matcher::from_env().intercept(&url))
+        else {
+            return Ok(None);
+        };
+        if proxy.uri().scheme_str() != Some("http") {
+            return Err(INVALID);
+        }
+        let mut authorization = proxy.basic_auth().cloned();
+        if let Some(value) = &mut authorization {
+            value.set_sensitive(true);
+        }
+        Ok(Some(Self {
+            address: proxy.uri().clone(),
+            authorization,
+        }))
+    }
+}
+
+/// Whose key a call carries.
+#[derive(Clone, Debug)]
+pub enum Credentials {
+    /// The gateway's own.
+    Gateway {
+        /// The API key.
+        token: SecretString,
+        /// How it is presented.
+        scheme: AuthScheme,
+    },
+    /// The caller's `authorization` metadata is passed on.
+    Caller,
+}
+
+impl UpstreamArgs {
+    pub(super) fn check(
+        self,
+        max_response_bytes: Option<usize>,
+        problems: &mut Problems,
+    ) -> Option<UpstreamConfig> {
+        let base_url = problems.check("upstream-url", self.upstream_url.clone());
+        let connect_timeout = problems.check("connect-timeout", self.connect_timeout);
+        let credentials = self.credentials(problems);
+        let extra_roots = match self.upstream_ca {
+            None => Some(Vec::new()),
+            Some(file) => problems.check("upstream-ca", read_certificates(&file)),
+        };
+        let proxy = base_url
+            .as_ref()
+            .and_then(|url| problems.check("upstream-url", Proxy::of_environment(url)));
+        Some(UpstreamConfig {
+            base_url: base_url?,
+            extra_roots: extra_roots?,
+            credentials: credentials?,
+            connect_timeout: connect_timeout?,
+            max_response_bytes: max_response_bytes?,
+            proxy: proxy?,
+        })
+    }
+
+    fn credentials(&self, problems: &mut Problems) -> Option<Credentials> {
+        let variable = token_variable();
+        let scheme = problems.check("auth-scheme", self.auth_scheme);
+        let mode = problems.check("credentials", self.credentials)?;
+        let token = match (mode, variable, &self.token_file) {
+            (CredentialsMode::Caller, None, None) => return Some(Credentials::Caller),
+            (CredentialsMode::Caller, _, _) => {
+                problems.add(
+                    "credentials",
+                    "with `caller` the gateway must not hold a key too",
+                );
+                return None;
+            }
+            (CredentialsMode::Gateway, Some(_), Some(_)) => {
+                problems.add(
+                    "token-file",
+                    "can't be given together with ONBOARDFLOW_TOKEN",
+                );
+                return None;
+            }
+            (CredentialsMode::Gateway, None, None) => {
+                problems.add(
+                    "token-file",
+                    "is required, or ONBOARDFLOW_TOKEN with the API key",
+                );
+                return None;
+            }
+            (CredentialsMode::Gateway, Some(token), None) => token,
+            (CredentialsMode::Gateway, None, Some(file)) => fs::read_to_string(file)
+                .map_err(|error| problems.add("token-file", format_args!("can't be read: {error}")))
+                .ok()?,
+        };
+        let token = problems.check("token-file", check_token(&token))?;
+        Some(Credentials::Gateway {
+            token,
+            scheme: scheme?,
+        })
+    }
+}
+
+/// The API key in the environment. An empty variable is a missing one: that is how a manifest
+/// leaves it out.
+fn token_variable() -> Option<String> {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a key has a variable and, on purpose, no flag"
+    )]
+    let variable = env::var("ONBOARDFLOW_TOKEN");
+    variable.ok().filter(|token| !token.is_empty())
+}
+
+/// The certificates in a PEM file.
+fn read_certificates(file: &Path) -> Checked<Vec<CertificateDer<'static>>> {
+    let certificates = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|_| "can't be read as a PEM file with certificates")?;
+    if certificates.is_empty() {
+        Err("holds no certificate")
+    } else {
+        Ok(certificates)
+    }
+}
+
+/// An API key: one word that a header can hold.
+fn check_token(text: &str) -> Checked<SecretString> {
+    let token = text.trim();
+    let is_word = !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic());
+    if is_word {
+        Ok(SecretString::from(token))
+    } else {
+        Err("the API key must be one word of printable ASCII")
+    }
+}
+
+impl AuthScheme {
+    /// The value of the `Authorization` header for a key, marked as sensitive.
+    pub fn header(
+        self,
+        token: &SecretString,
+    ) -> Result<HeaderValue, http::header::InvalidHeaderValue> {
+        let scheme = match self {
+            Self::Token => "Token",
+            Self::Bearer => "Bearer",
+        };
+        let mut value = HeaderValue::try_from(format!("{scheme} {}", token.expose_secret()))?;
+        value.set_sensitive(true);
+        Ok(value)
+    }
+}

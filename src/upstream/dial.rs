@@ -1,0 +1,206 @@
+//! Opens connections to OnboardFlow: name, TCP, proxy, TLS, HTTP.
+//!
+//! Names are resolved for every connection, so that a change is followed as connections end.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::Uri;
+use http_body_util::Full;
+use hyper::client::conn::{http1, http2};
+use hyper_util::{
+    client::legacy::connect::{HttpConnector, proxy::Tunnel},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+};
+use rustls::{
+    ClientConfig,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::ServerName,
+};
+use rustls_platform_verifier::Verifier;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+use tower::{Service as _, ServiceExt as _};
+use tracing::debug;
+
+use super::{
+    BuildError,
+    socket::{Socket, Wire},
+};
+use crate::{
+    config::{Proxy, UpstreamConfig},
+    error::Source,
+};
+
+/// Idle seconds after which the kernel asks whether the peer is still there, and between asking.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How often it asks before it gives up.
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// A new connection.
+pub(super) struct Connection {
+    pub(super) sender: Sender,
+    pub(super) socket: Arc<Socket>,
+}
+
+/// The end of a connection that requests are given to.
+pub(super) enum Sender {
+    /// One request at a time.
+    Http1(http1::SendRequest<Full<Bytes>>),
+    /// Many at once.
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+/// Knows the way to OnboardFlow.
+#[derive(Clone, Debug)]
+pub(super) struct Dialer {
+    /// Scheme, host and port of the upstream.
+    target: Uri,
+    tcp: HttpConnector,
+    proxy: Option<Proxy>,
+    tls: Option<Tls>,
+    timeout: Duration,
+}
+
+#[derive(Clone)]
+struct Tls {
+    connector: TlsConnector,
+    name: ServerName<'static>,
+}
+
+impl std::fmt::Debug for Tls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Tls").field(&self.name).finish()
+    }
+}
+
+impl Dialer {
+    pub(super) fn new(target: Uri, config: &UpstreamConfig) -> Result<Self, BuildError> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(KEEPALIVE));
+        tcp.set_keepalive_interval(Some(KEEPALIVE));
+        tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+        // Shared out among a name's addresses, so that a dead one leaves time for the next.
+        tcp.set_connect_timeout(Some(config.connect_timeout));
+        Ok(Self {
+            tls: tls(&target, config)?,
+            target,
+            tcp,
+            proxy: config.proxy.clone(),
+            timeout: config.connect_timeout,
+        })
+    }
+
+    /// Whether a connection can turn out to carry many requests at once.
+    pub(super) fn may_multiplex(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Longest wait for a connection.
+    pub(super) fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Opens a connection, within the connect timeout.
+    pub(super) async fn dial(&self) -> Result<Connection, Source> {
+        timeout(self.timeout, self.connect())
+            .await
+            .map_err(|_| "no connection within --connect-timeout")?
+    }
+
+    async fn connect(&self) -> Result<Connection, Source> {
+        let socket = Socket::new(self.tcp().await?);
+        let wire = Wire(Arc::clone(&socket));
+        let sender = match &self.tls {
+            None => http1(wire).await?,
+            Some(tls) => {
+                let stream = tls.connector.connect(tls.name.clone(), wire).await?;
+                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    http2(stream).await?
+                } else {
+                    http1(stream).await?
+                }
+            }
+        };
+        Ok(Connection { sender, socket })
+    }
+
+    async fn tcp(&self) -> Result<TcpStream, Source> {
+        let mut tcp = self.tcp.clone();
+        let stream = match &self.proxy {
+            None => tcp.ready().await?.call(self.target.clone()).await?,
+            Some(proxy) if self.tls.is_none() => {
+                tcp.ready().await?.call(proxy.address.clone()).await?
+            }
+            Some(proxy) => {
+                let mut tunnel = Tunnel::new(proxy.address.clone(), tcp);
+                if let Some(authorization) = &proxy.authorization {
+                    tunnel = tunnel.with_auth(authorization.clone());
+                }
+                tunnel.ready().await?.call(self.target.clone()).await?
+            }
+        };
+        Ok(stream.into_inner())
+    }
+}
+
+/// What TLS needs, where the upstream speaks it.
+fn tls(target: &Uri, config: &UpstreamConfig) -> Result<Option<Tls>, BuildError> {
+    if target.scheme_str() != Some("https") {
+        return Ok(None);
+    }
+    let host = target.host().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let name = ServerName::try_from(host.to_owned()).map_err(|_| BuildError::Host)?;
+    let provider: Arc<CryptoProvider> = Arc::new(aws_lc_rs::default_provider());
+    let roots = config.extra_roots.iter().cloned();
+    let verifier = Verifier::new_with_extra_roots(roots, Arc::clone(&provider))?;
+    let mut client = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Some(Tls {
+        connector: TlsConnector::from(Arc::new(client)),
+        name,
+    }))
+}
+
+async fn http1<S>(stream: S) -> Result<Sender, Source>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            debug!(%error, "a connection to OnboardFlow ended with an error");
+        }
+    });
+    Ok(Sender::Http1(sender))
+}
+
+async fn http2<S>(stream: S) -> Result<Sender, Source>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        // Finds out that the peer is gone where TCP doesn't say so.
+        .keep_alive_interval(KEEPALIVE)
+        .keep_alive_timeout(KEEPALIVE)
+        .handshake(TokioIo::new(stream))
+        .await?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            debug!(%error, "a connection to OnboardFlow ended with an error");
+        }
+    });
+    Ok(Sender::Http2(sender))
+}

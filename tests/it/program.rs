@@ -1,0 +1,238 @@
+//! The binary as a process: what its user types, and what it answers.
+
+use std::{net::SocketAddr, process::Stdio};
+
+use onboardflow_gateway::proto::{
+    CreateCustomerRequest, CustomerEvent, customer_service_client::CustomerServiceClient,
+};
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+};
+use tonic::{Code, transport::Channel};
+
+use crate::support::{Told, create_request, told, update_request};
+
+/// The binary, with none of its variables set but these.
+fn gateway(args: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"));
+    command
+        .args(args)
+        .env_clear()
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+/// What the program says when it refuses to start, and its exit code.
+async fn refusal(args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
+    let output = gateway(args, variables).output().await.unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// A running sandbox, and the address that it prints for gRPC.
+async fn sandbox() -> (Child, SocketAddr) {
+    sandbox_with(&[]).await
+}
+
+async fn sandbox_with(flags: &[&str]) -> (Child, SocketAddr) {
+    let args = [&["sandbox", "--listen", "127.0.0.1:0"], flags].concat();
+    let mut child = gateway(&args, &[]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = lines.next_line().await.unwrap().unwrap();
+    let address = line
+        .split("gRPC on ")
+        .nth(1)
+        .unwrap()
+        .split(',')
+        .next()
+        .unwrap();
+    let address = address.parse().unwrap();
+    // Goes on reading, so that the child never writes into a closed pipe.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    (child, address)
+}
+
+async fn client(address: SocketAddr) -> CustomerServiceClient<Channel> {
+    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+    CustomerServiceClient::new(endpoint.connect().await.unwrap())
+}
+
+async fn terminate(child: &Child) {
+    let pid = child.id().unwrap().to_string();
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &pid])
+            .status()
+            .await
+            .unwrap()
+            .success()
+    );
+}
+
+#[tokio::test]
+async fn the_sandbox_takes_calls_and_ends_cleanly_when_told() {
+    let (mut child, address) = sandbox().await;
+    let mut client = client(address).await;
+
+    let created = client
+        .create_customer(create_request())
+        .await
+        .unwrap()
+        .into_inner();
+    let updated = client
+        .update_customer(update_request())
+        .await
+        .unwrap()
+        .into_inner();
+    let kind = |event: Option<CustomerEvent>| event.unwrap().event_meta.unwrap().r#type;
+    assert_eq!(kind(created.event), "CUSTOMER_CREATED");
+    assert_eq!(kind(updated.event), "CUSTOMER_UPDATED");
+
+    terminate(&child).await;
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
+/// Test site key, code, reason, write, HTTP status.
+#[rustfmt::skip]
+const PROVOKED: &[(&str, Code, &str, &str, Option<&str>)] = &[
+    ("sandbox-400", Code::InvalidArgument, "UPSTREAM_REJECTED", "rejected", Some("400")),
+    ("sandbox-401", Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED", "rejected", Some("401")),
+    ("sandbox-404", Code::NotFound, "UPSTREAM_NOT_FOUND", "rejected", Some("404")),
+    ("sandbox-500", Code::Unknown, "UPSTREAM_FAILED", "unknown", Some("500")),
+    ("sandbox-503", Code::Unavailable, "UPSTREAM_MAINTENANCE", "rejected", Some("503")),
+    ("sandbox-drop", Code::Unknown, "UPSTREAM_CONNECTION_LOST", "unknown", None),
+    ("sandbox-garbage", Code::Internal, "UPSTREAM_REPLY_UNREADABLE", "unknown", Some("200")),
+    ("sandbox-refused", Code::FailedPrecondition, "UPSTREAM_REJECTED", "rejected", Some("200")),
+    ("sandbox-429", Code::ResourceExhausted, "UPSTREAM_QUOTA_EXHAUSTED", "rejected", Some("429")),
+];
+
+#[tokio::test]
+async fn each_test_site_key_provokes_its_failure() {
+    let (_child, address) = sandbox().await;
+    let mut client = client(address).await;
+    for &(site_key, code, reason, write, http_status) in PROVOKED {
+        let request = CreateCustomerRequest {
+            site_key: site_key.to_owned(),
+            ..create_request()
+        };
+        let status = client.create_customer(request).await.unwrap_err();
+        let expected = Told {
+            code,
+            reason: reason.to_owned(),
+            write: write.to_owned(),
+            http_status: http_status.map(str::to_owned),
+        };
+        assert_eq!(told(&status), expected, "{site_key}");
+    }
+}
+
+#[tokio::test]
+async fn the_slow_test_site_outlasts_the_deadline() {
+    let (_child, address) = sandbox_with(&["--default-timeout", "300ms"]).await;
+    let request = CreateCustomerRequest {
+        site_key: "sandbox-slow".to_owned(),
+        ..create_request()
+    };
+    let status = client(address)
+        .await
+        .create_customer(request)
+        .await
+        .unwrap_err();
+    let told = told(&status);
+    assert_eq!(
+        (told.code, told.write.as_str()),
+        (Code::DeadlineExceeded, "unknown")
+    );
+}
+
+#[tokio::test]
+async fn health_is_asked_by_the_program_itself() {
+    let (child, address) = sandbox().await;
+    let ask = |address: SocketAddr| async move {
+        let address = address.to_string();
+        gateway(&["healthcheck", &address], &[])
+            .status()
+            .await
+            .unwrap()
+            .code()
+    };
+    assert_eq!(ask(address).await, Some(0));
+    terminate(&child).await;
+    let _ = child.wait_with_output().await.unwrap();
+    assert_eq!(ask(address).await, Some(1));
+}
+
+#[tokio::test]
+async fn every_problem_of_a_configuration_is_told_at_once() {
+    let args = [
+        "serve",
+        "--listen=localhost",
+        "--upstream-url=ftp://example.com",
+        "--auth-scheme=basic",
+        "--default-timeout=2h",
+        "--max-request-bytes=lots",
+        "--log=,,=",
+    ];
+    let (code, stderr) = refusal(&args, &[("ONBOARDFLOW_CONNECT_TIMEOUT", "0s")]).await;
+    assert_eq!(code, Some(64));
+    for flag in [
+        "--listen:",
+        "--upstream-url:",
+        "--auth-scheme:",
+        "--default-timeout:",
+        "--max-request-bytes:",
+        "--token-file:",
+        "--connect-timeout:",
+    ] {
+        assert!(stderr.contains(flag), "{flag} is missing in {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_in_the_wrong_place_is_not_printed() {
+    const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
+    let key_flag = format!("--token={KEY}");
+    for args in [
+        &["serve", "--token-file", KEY][..],
+        &["serve", "--auth-scheme", KEY],
+        &["serve", "--upstream-url", KEY],
+        &["serve", "--listen", KEY],
+        &["serve", &key_flag],
+        &["serve", KEY],
+        &[KEY],
+    ] {
+        let (code, stderr) = refusal(args, &[]).await;
+        assert_eq!(code, Some(64), "{stderr}");
+        assert!(!stderr.contains("0123456789"), "{stderr}");
+    }
+    let bad_key = format!("{KEY} {KEY}");
+    let (code, stderr) = refusal(&["serve"], &[("ONBOARDFLOW_TOKEN", &bad_key)]).await;
+    assert_eq!(code, Some(64));
+    assert!(!stderr.contains("0123456789"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_no_configuration_error() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, stderr) = refusal(&["sandbox", "--listen", &address], &[]).await;
+    assert_eq!(code, Some(1));
+    assert!(stderr.contains(&address), "{stderr}");
+}
+
+#[tokio::test]
+async fn help_explains_every_flag_and_holds_no_secret() {
+    for command in ["serve", "sandbox", "healthcheck"] {
+        let output = gateway(&[command, "--help"], &[("ONBOARDFLOW_TOKEN", "5ec2e7")]).output();
+        let output = output.await.unwrap();
+        assert_eq!(output.status.code(), Some(0));
+        assert!(!String::from_utf8(output.stdout).unwrap().contains("5ec2e7"));
+    }
+}

@@ -1,0 +1,49 @@
+//! Everything that is logged in this process, by every test, at every level.
+
+use std::{
+    io,
+    sync::{Mutex, OnceLock},
+};
+
+use tracing_subscriber::fmt::MakeWriter;
+
+static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+struct Lines;
+
+impl io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        LINES.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        Self
+    }
+}
+
+/// Starts keeping what is logged, once for the process. Other crates' logs are kept from debug on:
+/// below it, the client's own copy of h2 speaks in the same process.
+pub fn keep() {
+    static KEEPING: OnceLock<()> = OnceLock::new();
+    KEEPING.get_or_init(|| {
+        tracing_subscriber::fmt()
+            .with_env_filter("debug,onboardflow_gateway=trace")
+            .with_ansi(false)
+            .with_writer(Lines)
+            .init();
+    });
+}
+
+/// All that was logged so far.
+pub fn so_far() -> String {
+    String::from_utf8_lossy(&LINES.lock().unwrap()).into_owned()
+}
