@@ -1,19 +1,27 @@
 //! The command line and the environment: one struct per consumer, checked whole before any port is
 //! bound. Nothing else reads the environment.
 
+mod allow;
 mod args;
 mod checked;
+mod listener;
 mod upstream;
 
 use std::{net::SocketAddr, time::Duration};
 
 use tracing_subscriber::EnvFilter;
 
-use self::args::{CallArgs, DrainArgs, LogArgs};
 pub use self::{
+    allow::{AllowList, Listed},
     args::{Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs, ServeArgs},
     checked::Problems,
+    listener::{CallerConfig, ConnectionConfig, JwtConfig, TlsFiles, granted_cpus},
     upstream::{AuthScheme, Credentials, Proxy, UpstreamConfig},
+};
+use self::{
+    args::{CallArgs, DrainArgs, LogArgs},
+    listener::ConnectionArgs,
+    upstream::CredentialsMode,
 };
 
 /// Everything that `serve` needs.
@@ -64,25 +72,68 @@ pub struct ServerConfig {
     pub max_request_bytes: usize,
     /// Whether reflection is served.
     pub reflection: bool,
+    /// Threads that serve connections, that of the acceptor among them.
+    pub workers: usize,
+    /// Calls at once, over all workers.
+    pub max_in_flight: usize,
+    /// How a connection lives.
+    pub connections: ConnectionConfig,
+    /// The files for TLS, or none for plaintext.
+    pub tls: Option<TlsFiles>,
+    /// Who may call.
+    pub callers: CallerConfig,
+    /// Time between looks at the files of both, whether they have changed.
+    pub reload_interval: Duration,
+    /// Time between `NOT_SERVING` and the end of accepting.
+    pub drain_delay: Duration,
     /// Longest wait for calls in flight at the end.
     pub drain_timeout: Duration,
+}
+
+impl Default for ServerConfig {
+    /// What the flags' defaults say.
+    fn default() -> Self {
+        Self {
+            default_timeout: Duration::from_secs(10),
+            max_timeout: Duration::from_secs(60),
+            max_request_bytes: 64 << 10,
+            reflection: true,
+            workers: granted_cpus(),
+            max_in_flight: 1024,
+            connections: ConnectionConfig::default(),
+            tls: None,
+            callers: CallerConfig::default(),
+            reload_interval: Duration::from_secs(1),
+            drain_delay: Duration::from_secs(5),
+            drain_timeout: Duration::from_secs(25),
+        }
+    }
 }
 
 impl ServeArgs {
     /// The configuration, or everything that is wrong with it.
     pub fn check(self) -> Result<ServeConfig, Problems> {
         let mut problems = Problems::default();
-        let server = server_config(&self.calls, &self.drain, &mut problems);
+        let drain_delay = problems.check("drain-delay", self.drain_delay);
+        let passes_authorization_on = self.upstream.credentials == Ok(CredentialsMode::Caller);
+        let callers = self.callers.check(passes_authorization_on, &mut problems);
+        let server = server_config(&self.calls, &self.connections, &self.drain, &mut problems);
         let max_response_bytes =
             problems.check("max-response-bytes", self.calls.max_response_bytes);
         let upstream = self.upstream.check(max_response_bytes, &mut problems);
         let listen = problems.check("listen", self.listen);
         let log = self.log.check(&mut problems);
         let config = (|| {
+            let (tls, callers) = callers?;
             Some(ServeConfig {
                 listen: listen?,
                 upstream: upstream?,
-                server: server?,
+                server: ServerConfig {
+                    tls,
+                    callers,
+                    drain_delay: drain_delay?,
+                    ..server?
+                },
                 log: log?,
             })
         })();
@@ -94,7 +145,8 @@ impl SandboxArgs {
     /// The configuration, or everything that is wrong with it.
     pub fn check(self) -> Result<SandboxConfig, Problems> {
         let mut problems = Problems::default();
-        let server = server_config(&self.calls, &self.drain, &mut problems);
+        let drain_delay = problems.check("drain-delay", self.drain_delay);
+        let server = server_config(&self.calls, &self.connections, &self.drain, &mut problems);
         let max_response_bytes =
             problems.check("max-response-bytes", self.calls.max_response_bytes);
         let listen = problems.check("listen", self.listen);
@@ -105,7 +157,10 @@ impl SandboxArgs {
                 listen: listen?,
                 rest_listen: rest_listen?,
                 max_response_bytes: max_response_bytes?,
-                server: server?,
+                server: ServerConfig {
+                    drain_delay: drain_delay?,
+                    ..server?
+                },
                 log: log?,
             })
         })();
@@ -124,6 +179,7 @@ impl HealthcheckArgs {
 
 fn server_config(
     calls: &CallArgs,
+    connections: &ConnectionArgs,
     drain: &DrainArgs,
     problems: &mut Problems,
 ) -> Option<ServerConfig> {
@@ -135,12 +191,17 @@ fn server_config(
     let max_request_bytes = problems.check("max-request-bytes", calls.max_request_bytes);
     let reflection = problems.check("reflection", calls.reflection);
     let drain_timeout = problems.check("drain-timeout", drain.drain_timeout);
+    let (workers, max_in_flight, connections) = connections.check(problems)?;
     Some(ServerConfig {
         default_timeout: default_timeout?,
         max_timeout: max_timeout?,
         max_request_bytes: max_request_bytes?,
         reflection: reflection?,
+        workers,
+        max_in_flight,
+        connections,
         drain_timeout: drain_timeout?,
+        ..ServerConfig::default()
     })
 }
 

@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::error::Sent;
+use crate::{config::Listed, error::Sent};
 
 /// The metadata key that names a call in every log.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -33,10 +33,22 @@ pub struct Context {
     pub deadline: Instant,
     /// The caller's `authorization` metadata.
     pub authorization: Option<HeaderValue>,
+    /// Who calls, where callers are identified.
+    pub caller: Option<Arc<Caller>>,
     /// The caller's trace, which is passed on.
     pub trace: TraceContext,
     /// How far the call has come.
     pub progress: Progress,
+}
+
+/// A caller that was identified, and may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// A SAN of its certificate, or the subject of its token.
+    pub name: String,
+    /// Whether `--allow-caller` has this very name: then the set of names is finite, and the name
+    /// can be a metric's label.
+    pub listed: Listed,
 }
 
 impl Context {
@@ -51,6 +63,7 @@ impl Context {
             request_id: request_id(headers),
             deadline,
             authorization,
+            caller: None,
             trace: TraceContext::new(headers),
             progress: Progress::default(),
         }

@@ -3,7 +3,7 @@
 //! The path of a request, file by file:
 //!
 //! 1. [`server`] accepts connections, and passes each call through the inbound stack: rescue,
-//!    deadline.
+//!    limit, deadline.
 //! 2. [`service`] takes it from tonic, one line an RPC.
 //! 3. [`translate`] makes a [`rest::Call`] of the request message. Pure.
 //! 4. [`upstream`] sends it with an API key, and brings back a [`rest::Reply`].

@@ -17,7 +17,7 @@ use onboardflow_gateway::{
     error::Source,
     healthcheck,
     sandbox::{OnboardFlow, Welcome},
-    server,
+    server::{self, Handles},
     service::Service,
     upstream::Upstream,
 };
@@ -105,36 +105,39 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Serve(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
-            start(&config.log)?.block_on(serve(&config))
+            start_logging(&config.log);
+            block_on(serve(&config))
         }
         Command::Sandbox(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
-            start(&config.log)?.block_on(sandbox(&config))
+            start_logging(&config.log);
+            block_on(sandbox(&config))
         }
         Command::Healthcheck(args) => {
             let address = args.check().map_err(Failure::Configuration)?;
-            runtime()?.block_on(healthcheck::check(address))?;
-            Ok(())
+            block_on(async move { Ok(healthcheck::check(address).await?) })
         }
     }
 }
 
-fn start(log: &LogConfig) -> Result<tokio::runtime::Runtime, Failure> {
-    start_logging(log);
-    Ok(runtime()?)
-}
-
-fn runtime() -> io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
+/// Runs to the end of `program`, and no longer: a lookup of a name that hangs can't be cancelled, and
+/// must not hold up the exit.
+fn block_on(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
+        .build()?;
+    let outcome = runtime.block_on(program);
+    runtime.shutdown_background();
+    outcome
 }
 
 async fn serve(config: &ServeConfig) -> Result<(), Failure> {
     let stop = stop_signal()?;
     let upstream = Upstream::new(&config.upstream)?;
     let listener = bind(config.listen).await?;
-    server::run(listener, stop, Service::new(upstream), &config.server).await?;
+    let handles = Handles::new(&config.server).await;
+    let service = move || Service::new(upstream.for_worker());
+    server::run(listener, stop, service, &config.server, &handles).await?;
     Ok(())
 }
 
@@ -164,7 +167,9 @@ async fn sandbox(config: &SandboxConfig) -> Result<(), Failure> {
     let emulated = tokio::spawn(OnboardFlow::new(token).serve(rest, async {
         let _ = until_drained.await;
     }));
-    server::run(grpc, stop, Service::new(upstream), &config.server).await?;
+    let handles = Handles::new(&config.server).await;
+    let service = move || Service::new(upstream.for_worker());
+    server::run(grpc, stop, service, &config.server, &handles).await?;
     drop(drained);
     emulated.await??;
     Ok(())

@@ -1,156 +1,238 @@
 //! The way in: the listener, and what stands between it and the service.
+//!
+//! One acceptor hands connections to [`workers`], each of which serves them one by one
+//! ([`connection`]): TLS ([`tls`]), HTTP/2 by hyper over bytes that are watched ([`wire`]), and the
+//! inbound stack ([`router`]). A connection ends by age, idleness, misconduct ([`life`]) or with the
+//! gateway ([`signals`]).
 
 mod access_log;
+mod callers;
+mod connection;
+mod counters;
 mod deadline;
+mod health;
+mod life;
+mod limit;
+mod reload;
 mod rescue;
+mod router;
+mod signals;
+mod streams;
 mod timeout;
+mod tls;
+mod tokens;
+mod wire;
+mod workers;
 
-use std::{convert::Infallible, future::Future, io};
-
-use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http2, service::service_fn};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::graceful::{GracefulShutdown, Watcher},
-};
-use tokio::net::{TcpListener, TcpStream};
-use tonic::{body::Body, codec::CompressionEncoding, service::Routes};
-use tonic_health::server::{HealthReporter, health_reporter};
-use tower::{Service as _, ServiceBuilder, util::BoxCloneSyncService};
-use tracing::{debug, info, warn};
-
-use self::{deadline::DeadlineLayer, rescue::RescueLayer};
-use crate::{
-    config::ServerConfig,
-    proto::{self, customer_service_server::CustomerServiceServer},
-    service::Service,
+use std::{
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    sync::Arc,
+    time::Duration,
 };
 
-/// The server that the generated code makes of our service.
-type Customers = CustomerServiceServer<Service>;
+use futures_util::FutureExt as _;
+use tokio::{
+    net::TcpListener,
+    task::JoinSet,
+    time::{Instant, sleep, sleep_until, timeout_at},
+};
+use tracing::{info, warn};
 
-/// The stack in front of the service. Boxed, so that no signature carries its type.
-type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+use self::{
+    callers::Callers,
+    life::{FLUSH, LINGER},
+    limit::Admission,
+    router::Shared,
+    signals::Signals,
+    tls::Tls,
+    tokens::Tokens,
+    workers::{Blueprint, Workers},
+};
+pub use self::{
+    counters::{Closed, Counters, Reloads, WorkerCounters},
+    health::Health,
+    tls::{TlsError, check as check_tls},
+    tokens::check as check_jwks,
+};
+use crate::{config::ServerConfig, proto::customer_service_server::CustomerService};
 
-/// Serves calls from `listener` until `shutdown` is ready, then lets the calls in flight finish,
-/// for as long as the drain timeout allows.
-pub async fn run(
+/// The wait before accepting again after the system refused, for lack of file descriptors mostly.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What the rest of the process sees of a listener.
+#[derive(Clone, Debug)]
+pub struct Handles {
+    /// Whether it takes calls.
+    pub health: Health,
+    /// What it counts.
+    pub counters: Arc<Counters>,
+}
+
+impl Handles {
+    /// Those of a listener that will run with this configuration.
+    pub async fn new(config: &ServerConfig) -> Self {
+        Self {
+            health: Health::new().await,
+            counters: Arc::new(Counters::new(config.workers)),
+        }
+    }
+}
+
+/// Serves calls from `listener` until `shutdown` is ready, then drains: `NOT_SERVING` at once, new
+/// connections for the drain delay, then GOAWAY to all and as much time as the drain timeout gives
+/// to calls in flight. Returns at the end of that, whatever peers do.
+///
+/// Each worker makes a service of its own, on its own runtime. An error means that the listener
+/// could not start.
+pub async fn run<S: CustomerService>(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
-    service: Service,
+    make_service: impl Fn() -> S + Send + Sync + 'static,
     config: &ServerConfig,
+    handles: &Handles,
 ) -> io::Result<()> {
-    let (health, router) = router(service, config)?;
-    let connections = GracefulShutdown::new();
-    let mut shutdown = std::pin::pin!(shutdown);
-    info!(address = %listener.local_addr()?, "serving");
+    let signals = Signals::default();
+    // However this function ends, and if it is dropped: the workers end too.
+    let _end = signals.ended.clone().drop_guard();
+    let mut following = JoinSet::new();
+    let tls = follow_tls(config, handles, &mut following)?;
+    let callers = Arc::new(Callers {
+        allow: config.callers.allow.clone(),
+        certificates: (config.tls.as_ref()).is_some_and(|files| files.client_ca.is_some()),
+        tokens: follow_tokens(config, handles, &mut following)?,
+    });
+    let admission = Admission::new(Arc::clone(&handles.counters), config.max_in_flight);
+    let admission = Arc::new(admission);
+    let workers = Workers::start(Blueprint {
+        make_service,
+        shared: Shared {
+            config: config.clone(),
+            health: handles.health.clone(),
+            callers,
+            admission: Arc::clone(&admission),
+        },
+        tls,
+        signals: signals.clone(),
+        counters: Arc::clone(&handles.counters),
+    })
+    .await?;
+
+    info!(address = %listener.local_addr()?, workers = config.workers, "serving");
+    handles.health.set_serving().await;
+    accept_until(shutdown, &listener, &workers).await;
+    handles.health.set_not_serving().await;
+    info!(delay = ?config.drain_delay, "told to stop; still accepting");
+    accept_until(sleep(config.drain_delay), &listener, &workers).await;
+    // Connections that the system has taken for us are served too, as their callers may have
+    // written already.
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        hand_over(stream, &workers);
+    }
+    drop(listener);
+    drain(workers, &signals, &admission, config.drain_timeout).await;
+    Ok(())
+}
+
+/// The certificate, if there is one, kept up with its files.
+fn follow_tls(
+    config: &ServerConfig,
+    handles: &Handles,
+    following: &mut JoinSet<()>,
+) -> io::Result<Option<Arc<Tls>>> {
+    let Some(files) = &config.tls else {
+        return Ok(None);
+    };
+    let counters = Arc::clone(&handles.counters);
+    let (tls, followed) = Tls::load(files, &counters.certificate).map_err(io::Error::other)?;
+    let tls = Arc::new(tls);
+    let (reloaded, interval) = (Arc::clone(&tls), config.reload_interval);
+    following.spawn(async move {
+        let reload = || reloaded.reload();
+        followed
+            .follow(interval, &counters.certificate, reload)
+            .await;
+    });
+    Ok(Some(tls))
+}
+
+/// The keys of tokens, if tokens are asked for, kept up with their file.
+fn follow_tokens(
+    config: &ServerConfig,
+    handles: &Handles,
+    following: &mut JoinSet<()>,
+) -> io::Result<Option<Arc<Tokens>>> {
+    let Some(jwt) = &config.callers.jwt else {
+        return Ok(None);
+    };
+    let counters = Arc::clone(&handles.counters);
+    let (tokens, followed) = Tokens::load(jwt, &counters.token_keys).map_err(io::Error::other)?;
+    let tokens = Arc::new(tokens);
+    let (reloaded, interval) = (Arc::clone(&tokens), config.reload_interval);
+    following.spawn(async move {
+        let reload = || reloaded.reload();
+        followed
+            .follow(interval, &counters.token_keys, reload)
+            .await;
+    });
+    Ok(Some(tokens))
+}
+
+async fn accept_until(until: impl Future<Output = ()>, listener: &TcpListener, workers: &Workers) {
+    let mut until = pin!(until);
     loop {
         tokio::select! {
-            () = &mut shutdown => break,
+            biased;
+            () = &mut until => return,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    tokio::spawn(serve_connection(stream, router.clone(), connections.watcher()));
-                }
-                // The peer's doing, or a passing lack of file descriptors.
+                Ok((stream, _)) => hand_over(stream, workers),
                 Err(error) => {
                     warn!(%error, "a connection could not be accepted");
-                    tokio::task::yield_now().await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             },
         }
     }
-    drop(listener);
+}
+
+fn hand_over(stream: tokio::net::TcpStream, workers: &Workers) {
+    if let Err(error) = workers.hand_over(stream) {
+        warn!(%error, "a connection could not be handed over");
+    }
+}
+
+/// Ends all connections: politely, then with a word to the calls that are left, then anyway.
+async fn drain(
+    mut workers: Workers,
+    signals: &Signals,
+    admission: &Admission,
+    drain_timeout: Duration,
+) {
     info!("draining");
-    health.set_not_serving::<Customers>().await;
-    health
-        .set_service_status("", tonic_health::ServingStatus::NotServing)
-        .await;
-    if tokio::time::timeout(config.drain_timeout, connections.shutdown())
-        .await
-        .is_err()
+    workers.close();
+    signals.draining.cancel();
+    let begun = Instant::now();
+    let end = begun + drain_timeout;
+    let over = end - FLUSH.min(drain_timeout / 4);
     {
-        warn!("calls were still in flight at the end of the drain timeout");
-    }
-    Ok(())
-}
-
-async fn serve_connection(stream: TcpStream, router: Router, watcher: Watcher) {
-    // Answers are small: waiting to fill a packet only delays them.
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "TCP_NODELAY could not be set");
-    }
-    let service = service_fn(move |request| router.clone().route(request));
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), service);
-    if let Err(error) = watcher.watch(connection).await {
-        debug!(%error, "connection ended with an error");
-    }
-}
-
-/// Health and reflection, which stand outside limits and caller checks, and the stack with the
-/// service.
-#[derive(Clone)]
-struct Router {
-    open: Routes,
-    stack: Stack,
-}
-
-impl Router {
-    async fn route(mut self, request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
-        if request.uri().path().starts_with("/grpc.") {
-            self.open.call(request).await
-        } else {
-            self.stack.call(request.map(Body::new)).await
+        let mut finished: Pin<&mut _> = pin!(workers.finished());
+        // Whoever still calls has not read the GOAWAY, and will not.
+        let deaf = sleep_until(begun + LINGER.min(drain_timeout / 2));
+        tokio::select! {
+            () = &mut finished => return info!("drained"),
+            () = deaf => admission.close(),
         }
+        if timeout_at(over, &mut finished).await.is_ok() {
+            return info!("drained");
+        }
+        warn!("calls were still in flight at the end of the drain timeout");
+        signals.over.cancel();
+        if timeout_at(end, &mut finished).await.is_ok() {
+            return;
+        }
+        signals.ended.cancel();
     }
-}
-
-fn router(service: Service, config: &ServerConfig) -> io::Result<(HealthReporter, Router)> {
-    // A new reporter says SERVING for "" and what is set here for the service.
-    let (reporter, health) = health_reporter();
-    let mut open = Routes::new(health);
-    if config.reflection {
-        open = add_reflection(open).map_err(io::Error::other)?;
-    }
-    let router = Router {
-        open: open.prepare(),
-        stack: stack(service, config),
-    };
-    Ok((reporter, router))
-}
-
-/// The inbound stack, outermost first.
-fn stack(service: Service, config: &ServerConfig) -> Stack {
-    let service = CustomerServiceServer::new(service)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .send_compressed(CompressionEncoding::Gzip)
-        .send_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(config.max_request_bytes);
-
-    let stack = ServiceBuilder::new()
-        // Names the call, and turns every failure below into a status with details: an `Error` of
-        // ours, a bare status of tonic's, a panic.
-        .layer(RescueLayer::new(config.max_timeout))
-        // Bounds everything below, and drops it when the time is up: that ends the REST call.
-        .layer(DeadlineLayer::new(
-            config.default_timeout,
-            config.max_timeout,
-        ))
-        .service(service);
-    BoxCloneSyncService::new(stack)
-}
-
-fn add_reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Error> {
-    let builder = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that tools print error details decoded.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-    };
-    Ok(routes
-        .add_service(builder().build_v1()?)
-        .add_service(builder().build_v1alpha()?))
+    // Workers drop what they have and end; one that can't is left behind.
+    let _ = timeout_at(Instant::now() + FLUSH, workers.finished()).await;
 }

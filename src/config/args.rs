@@ -8,6 +8,7 @@ use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcomma
 
 use super::{
     checked::{Checked, address, boolean, checked, choice, duration, size, timeout},
+    listener::{CallerArgs, ConnectionArgs},
     upstream::UpstreamArgs,
 };
 
@@ -25,6 +26,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
+#[expect(clippy::large_enum_variant, reason = "there is one, for a moment")]
 pub enum Command {
     /// Serve gRPC, and call OnboardFlow with the API key in ONBOARDFLOW_TOKEN or --token-file.
     Serve(ServeArgs),
@@ -45,6 +47,14 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub(super) calls: CallArgs,
     #[command(flatten)]
+    pub(super) connections: ConnectionArgs,
+    #[command(flatten)]
+    pub(super) callers: CallerArgs,
+    /// Time between the signal to stop, which makes health NOT_SERVING, and the end of accepting
+    /// connections: as long as load balancers take to notice.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = checked(duration))]
+    pub(super) drain_delay: Checked<Duration>,
+    #[command(flatten)]
     pub(super) drain: DrainArgs,
     #[command(flatten)]
     pub(super) log: LogArgs,
@@ -62,6 +72,12 @@ pub struct SandboxArgs {
     pub(super) rest_listen: Checked<SocketAddr>,
     #[command(flatten)]
     pub(super) calls: CallArgs,
+    #[command(flatten)]
+    pub(super) connections: ConnectionArgs,
+    /// Time between the signal to stop and the end of accepting connections. Nobody balances load
+    /// over sandboxes.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = checked(duration))]
+    pub(super) drain_delay: Checked<Duration>,
     #[command(flatten)]
     pub(super) drain: DrainArgs,
     #[command(flatten)]
@@ -99,7 +115,8 @@ pub(super) struct CallArgs {
 /// How the gateway ends.
 #[derive(Debug, Args)]
 pub(super) struct DrainArgs {
-    /// Longest wait for calls in flight when the gateway is told to stop.
+    /// Longest wait for calls in flight once no more connections are accepted. The process ends
+    /// after it whatever happens.
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = checked(duration))]
     pub(super) drain_timeout: Checked<Duration>,
 }

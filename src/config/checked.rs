@@ -69,6 +69,14 @@ pub(super) fn timeout(text: &str) -> Checked<Duration> {
     }
 }
 
+/// A number of things, at least one.
+pub(super) fn count(text: &str) -> Checked<usize> {
+    text.parse()
+        .ok()
+        .filter(|count| (1..=1 << 20).contains(count))
+        .ok_or("must be a whole number, at least 1")
+}
+
 /// One of the values that help names.
 pub(super) fn choice<T: ValueEnum>(text: &str) -> Checked<T> {
     T::from_str(text, false).map_err(|_| "must be one of the values that --help names")

@@ -1,6 +1,9 @@
-//! Sets a call's deadline at its arrival, and ends the call when it passes.
+//! Sets a call's deadline at its arrival, and ends the call when it passes, or when its connection
+//! has to be closed.
 
 use std::{
+    future::pending,
+    sync::Arc,
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
@@ -11,10 +14,10 @@ use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::timeout::grpc_timeout;
+use super::{callers::Peer, timeout::grpc_timeout};
 use crate::{
     context::Context,
-    error::{Error, Loss, Refusal},
+    error::{Error, Loss, Refusal, Sent},
 };
 
 /// Gives each call min(`grpc-timeout`, cap), or the default where the caller names no time.
@@ -68,6 +71,7 @@ where
             return Box::pin(async { Err(error) });
         };
         let deadline = Instant::now() + timeout.unwrap_or(self.times.default).min(self.times.cap);
+        let peer = request.extensions().get::<Arc<Peer>>().cloned();
         let progress = request
             .extensions_mut()
             .get_mut::<Context>()
@@ -77,11 +81,43 @@ where
             });
         let call = self.inner.call(request);
         Box::pin(async move {
-            if let Ok(answered) = timeout_at(deadline, call).await {
-                return answered.map_err(Into::into);
-            }
-            let sent = progress.unwrap_or_default().sent();
-            Err(Error::new(Loss::DeadlineExceeded(sent)))
+            let ended = tokio::select! {
+                biased;
+                answered = timeout_at(deadline, call) => match answered {
+                    Ok(answered) => return answered.map_err(Into::into),
+                    Err(_late) => Ended::Late,
+                },
+                () = over(peer) => Ended::ByTheGateway,
+            };
+            Err(ended.error(progress.unwrap_or_default().sent()))
         })
+    }
+}
+
+/// Why a call ended without an answer.
+enum Ended {
+    /// Its own deadline passed.
+    Late,
+    /// The time passed that is given to calls in flight when the connection goes away.
+    ByTheGateway,
+}
+
+impl Ended {
+    fn error(self, sent: Sent) -> Error {
+        match (self, sent) {
+            // UNAVAILABLE, which clients repeat by themselves, is for what never left.
+            (Self::ByTheGateway, Sent::No) => Error::new(Refusal::Draining),
+            (Self::Late, _) | (Self::ByTheGateway, Sent::Maybe) => {
+                Error::new(Loss::DeadlineExceeded(sent))
+            }
+        }
+    }
+}
+
+/// Ready when the calls of this connection have to end.
+async fn over(peer: Option<Arc<Peer>>) {
+    match peer {
+        Some(peer) => peer.over.cancelled().await,
+        None => pending().await,
     }
 }

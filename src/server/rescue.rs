@@ -1,4 +1,4 @@
-//! Names each call, and turns every way in which it can fail into the status of the table.
+//! Names each call and its caller, and turns every way in which it can fail into the status of the table.
 //!
 //! Below stand layers that fail with an [`Error`], the service, whose errors come through tonic as
 //! the source of a bare status, tonic itself, which has statuses of its own for messages that it
@@ -7,6 +7,7 @@
 use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
+    sync::Arc,
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
@@ -17,21 +18,28 @@ use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
-use super::access_log;
+use super::{
+    access_log,
+    callers::{Callers, Peer},
+};
 use crate::{
     context::{Context, REQUEST_ID},
-    error::{Error, Loss, Refusal},
+    error::{Error, Loss, Refusal, Sent},
 };
 
-/// Names each call, and gives its failure a status with details.
-#[derive(Clone, Copy, Debug)]
+/// Names each call and its caller, and gives its failure a status with details.
+#[derive(Clone, Debug)]
 pub(super) struct RescueLayer {
     max_timeout: Duration,
+    callers: Arc<Callers>,
 }
 
 impl RescueLayer {
-    pub(super) fn new(max_timeout: Duration) -> Self {
-        Self { max_timeout }
+    pub(super) fn new(max_timeout: Duration, callers: Arc<Callers>) -> Self {
+        Self {
+            max_timeout,
+            callers,
+        }
     }
 }
 
@@ -41,7 +49,7 @@ impl<S> Layer<S> for RescueLayer {
     fn layer(&self, inner: S) -> Rescue<S> {
         Rescue {
             inner,
-            max_timeout: self.max_timeout,
+            names: self.clone(),
         }
     }
 }
@@ -50,7 +58,7 @@ impl<S> Layer<S> for RescueLayer {
 #[derive(Clone, Debug)]
 pub(super) struct Rescue<S> {
     inner: S,
-    max_timeout: Duration,
+    names: RescueLayer,
 }
 
 impl<S> Service<Request<Body>> for Rescue<S>
@@ -68,12 +76,18 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let context = Context::new(request.headers(), Instant::now() + self.max_timeout);
-        request.extensions_mut().insert(context.clone());
+        let (context, identified) = self.names.context(&request);
         let method = request.uri().path().to_owned();
-        let call = AssertUnwindSafe(self.inner.call(request)).catch_unwind();
+        let call = identified.map(|()| {
+            request.extensions_mut().insert(context.clone());
+            AssertUnwindSafe(self.inner.call(request)).catch_unwind()
+        });
         Box::pin(async move {
-            let answered = match call.await {
+            let answered = match call {
+                Ok(call) => call.await,
+                Err(error) => Ok(Err(error)),
+            };
+            let answered = match answered {
                 Ok(Ok(response)) => failure(response),
                 Ok(Err(error)) => Err(Status::from(error)),
                 // The panic hook has logged where; what a panic says may be customer data.
@@ -85,6 +99,20 @@ where
                 .insert(REQUEST_ID, context.request_id);
             Ok(response)
         })
+    }
+}
+
+impl RescueLayer {
+    /// The call's context, with its caller, unless that one may not call.
+    fn context(&self, request: &Request<Body>) -> (Context, Result<(), Error>) {
+        let headers = request.headers();
+        let mut context = Context::new(headers, Instant::now() + self.max_timeout);
+        let identified = match request.extensions().get::<Arc<Peer>>() {
+            Some(peer) => self.callers.identify(headers, peer),
+            None => Err(Error::new(Loss::Internal(Sent::No)).because("call without a peer")),
+        };
+        let identified = identified.map(|caller| context.caller = caller);
+        (context, identified)
     }
 }
 

@@ -9,6 +9,13 @@
     reason = "tests"
 )]
 
+mod callers;
+mod connections;
 mod contract;
+mod drain;
+mod flags;
+mod limits;
 mod program;
+mod rotation;
 mod support;
+mod tls;

@@ -1,7 +1,9 @@
 //! What tests start: a gateway, and an upstream that says what it is told to say.
 
+pub mod certificates;
 mod gateway;
 pub mod logs;
+pub mod peer;
 mod upstream;
 
 use onboardflow_gateway::proto::{CreateCustomerRequest, Customer, UpdateCustomerRequest};

@@ -7,8 +7,9 @@ use onboardflow_gateway::{
     proto::{
         CreateCustomerRequest, CreateCustomerResponse, UpdateCustomerRequest,
         UpdateCustomerResponse, customer_service_client::CustomerServiceClient,
+        customer_service_server::CustomerService,
     },
-    server,
+    server::{self, Handles},
     service::Service,
     upstream::Upstream,
 };
@@ -22,7 +23,8 @@ use super::{KEY, logs};
 /// A running gateway.
 pub struct Gateway {
     pub address: SocketAddr,
-    stop: oneshot::Sender<()>,
+    pub handles: Handles,
+    stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<std::io::Result<()>>,
 }
 
@@ -43,11 +45,11 @@ impl Config {
                 },
             ),
             server: ServerConfig {
-                default_timeout: Duration::from_secs(10),
-                max_timeout: Duration::from_secs(60),
-                max_request_bytes: 64 << 10,
-                reflection: true,
+                // On the test's own thread, so that it may pause the clock.
+                workers: 1,
+                drain_delay: Duration::ZERO,
                 drain_timeout: Duration::from_secs(5),
+                ..ServerConfig::default()
             },
         }
     }
@@ -60,20 +62,36 @@ impl Gateway {
     }
 
     pub async fn start(config: Config) -> Self {
+        let upstream = Upstream::new(&config.upstream).unwrap();
+        let service = move || Service::new(upstream.for_worker());
+        Self::with(service, config.server).await
+    }
+
+    /// In front of a service that a test brings.
+    pub async fn with<S: CustomerService>(
+        service: impl Fn() -> S + Send + Sync + 'static,
+        config: ServerConfig,
+    ) -> Self {
         logs::keep();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let service = Service::new(Upstream::new(&config.upstream).unwrap());
+        let handles = Handles::new(&config).await;
+        let running = handles.clone();
         let task = tokio::spawn(async move {
             let stop = async {
                 let _ = stopped.await;
             };
-            server::run(listener, stop, service, &config.server).await
+            server::run(listener, stop, service, &config, &running).await
         });
+        // What a test changes from here on is a change.
+        while !handles.health.is_ready() && !task.is_finished() {
+            tokio::task::yield_now().await;
+        }
         Self {
             address,
-            stop,
+            handles,
+            stop: Some(stop),
             task,
         }
     }
@@ -103,9 +121,19 @@ impl Gateway {
         self.client().await.update_customer(request).await
     }
 
-    /// Tells it to stop, and waits for its end, so that a panic in it surfaces.
-    pub async fn stop(self) {
-        let _ = self.stop.send(());
+    /// Tells it to stop.
+    pub fn tell_to_stop(&mut self) {
+        self.stop.take().unwrap().send(()).unwrap();
+    }
+
+    /// Waits for its end, so that a panic in it surfaces.
+    pub async fn ended(self) {
         self.task.await.unwrap().unwrap();
+    }
+
+    /// Tells it to stop, and waits for its end.
+    pub async fn stop(mut self) {
+        self.tell_to_stop();
+        self.ended().await;
     }
 }

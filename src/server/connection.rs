@@ -1,0 +1,239 @@
+//! One connection: TLS, HTTP/2, its calls and its end.
+
+use std::{
+    convert::Infallible,
+    error::Error as _,
+    pin::pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+use http::{Request, Response};
+use hyper::{
+    body::Incoming,
+    server::conn::http2,
+    service::{HttpService, service_fn},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use rustls_pki_types::CertificateDer;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, sleep, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tracing::debug;
+
+use super::{
+    callers::{Callers, Peer},
+    counters::Closed,
+    life::{LINGER, Life, Turn},
+    router::Router,
+    signals::Signals,
+    streams::{StreamBody, Streams},
+    tls::Tls,
+    wire::Wire,
+};
+use crate::config::ConnectionConfig;
+
+/// Calls at once on one connection. A caller that has more opens another one, or waits.
+const MAX_CONCURRENT_STREAMS: u32 = 256;
+/// Bytes of all of a call's headers, as HTTP/2 counts them. A token takes two or three KiB.
+const MAX_HEADER_LIST: u32 = 16 << 10;
+/// Bytes of a call's answer that wait for the peer's window.
+const MAX_SEND_BUFFER: usize = 64 << 10;
+/// Bytes that a peer may send ahead of being read, on a call and on the connection.
+const STREAM_WINDOW: u32 = 128 << 10;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+/// Streams that the peer has reset and that are not yet taken notice of, and streams that were reset
+/// because of the peer's errors. More than that is an attack.
+const MAX_PENDING_RESETS: usize = 64;
+const MAX_ERROR_RESETS: usize = 256;
+/// What the connections of a worker have in common.
+pub(super) struct Connections {
+    pub(super) config: ConnectionConfig,
+    pub(super) max_timeout: Duration,
+    pub(super) router: Router,
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) callers: Arc<Callers>,
+    pub(super) signals: Signals,
+}
+
+impl Connections {
+    /// Serves one connection to its end, and says what that was.
+    pub(super) async fn serve(&self, stream: TcpStream) -> Closed {
+        let accepted = Instant::now();
+        // Answers are small: waiting to fill a packet only delays them.
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "TCP_NODELAY could not be set");
+        }
+        let Some(tls) = &self.tls else {
+            return self.serve_http2(stream, None, accepted).await;
+        };
+        let handshake = tls.acceptor().accept(stream);
+        let deadline = accepted + self.config.handshake_timeout;
+        let shaken = tokio::select! {
+            shaken = timeout_at(deadline, handshake) => shaken,
+            () = self.given_up() => return Closed::Drained,
+        };
+        match shaken {
+            Ok(Ok(stream)) => {
+                let certificates = stream.get_ref().1.peer_certificates();
+                let certificate = certificates
+                    .and_then(<[_]>::first)
+                    .map(|certificate| certificate.clone().into_owned());
+                self.serve_http2(stream, certificate, accepted).await
+            }
+            Ok(Err(error)) => {
+                debug!(%error, "TLS handshake failed");
+                Closed::Failed
+            }
+            Err(_late) => Closed::NoHandshake,
+        }
+    }
+
+    /// Ready when a drain doesn't wait for a handshake any more.
+    async fn given_up(&self) {
+        self.signals.draining.cancelled().await;
+        sleep(LINGER).await;
+    }
+
+    async fn serve_http2<IO>(
+        &self,
+        io: IO,
+        certificate: Option<CertificateDer<'static>>,
+        accepted: Instant,
+    ) -> Closed
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let life = self.life(accepted);
+        let peer = Arc::new(Peer::new(
+            &self.callers,
+            certificate.as_ref(),
+            life.over.clone(),
+        ));
+        let io = Wire::new(io, Arc::clone(&life.conduct), self.config.stall_timeout);
+        let calls = Calls {
+            router: self.router.clone(),
+            peer,
+            streams: Arc::clone(&life.streams),
+            going_away: life.going_away.clone(),
+        };
+        let service = service_fn(move |request| calls.serve(request));
+        let connection = self.http2().serve_connection(TokioIo::new(io), service);
+        drive(connection, &life).await
+    }
+
+    fn life(&self, accepted: Instant) -> Life {
+        Life {
+            config: self.config.clone(),
+            accepted,
+            stuck_after: self.max_timeout + self.config.answer_timeout,
+            conduct: Arc::default(),
+            streams: Arc::default(),
+            going_away: self.signals.draining.child_token(),
+            over: self.signals.over.child_token(),
+        }
+    }
+
+    fn http2(&self) -> http2::Builder<TokioExecutor> {
+        let mut http2 = http2::Builder::new(TokioExecutor::new());
+        http2
+            .timer(TokioTimer::new())
+            .auto_date_header(false)
+            .max_concurrent_streams(MAX_CONCURRENT_STREAMS)
+            .max_header_list_size(MAX_HEADER_LIST)
+            .max_send_buf_size(MAX_SEND_BUFFER)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+            .max_local_error_reset_streams(MAX_ERROR_RESETS)
+            .keep_alive_interval(self.config.keepalive_interval)
+            .keep_alive_timeout(self.config.keepalive_timeout);
+        http2
+    }
+}
+
+/// Moves a connection on until its end, or the end of its life.
+async fn drive<IO, S>(
+    connection: http2::Connection<TokioIo<Wire<IO>>, S, TokioExecutor>,
+    life: &Life,
+) -> Closed
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: HttpService<Incoming, ResBody = StreamBody, Error = Infallible>,
+    S::Future: Send + 'static,
+{
+    use futures_util::future::Either::{Left, Right};
+
+    let mut connection = pin!(connection);
+    let mut closing = Closed::InOrder;
+    // One future in it at a time. A set of futures polls only the one that was woken: the connection
+    // is woken for every call, and its life hardly ever.
+    let mut turns = FuturesUnordered::new();
+    turns.push(Left(life.serving()));
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return match ended {
+                Ok(()) => closing,
+                Err(error) if life.conduct.flooding.load(Relaxed) || is_calming(&error) => {
+                    Closed::Abusive
+                }
+                Err(error) => {
+                    let cause = error.source().map(ToString::to_string);
+                    debug!(%error, cause, "connection ended with an error");
+                    Closed::Failed
+                }
+            },
+            Some(turn) = turns.next() => match turn {
+                Turn::GoAway(reason) => {
+                    closing = reason;
+                    connection.as_mut().graceful_shutdown();
+                    life.going_away.cancel();
+                    turns.push(Right(life.leaving(reason)));
+                }
+                Turn::Close(reason) => return reason,
+            },
+        }
+    }
+}
+
+/// Whether h2 found that the peer does too much of something.
+fn is_calming(error: &hyper::Error) -> bool {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    cause.and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM)
+}
+
+/// The calls of one connection.
+struct Calls {
+    router: Router,
+    peer: Arc<Peer>,
+    streams: Arc<Streams>,
+    going_away: CancellationToken,
+}
+
+impl Calls {
+    fn serve(
+        &self,
+        mut request: Request<Incoming>,
+    ) -> impl Future<Output = Result<Response<StreamBody>, Infallible>> + Send + use<> {
+        let going_away = Router::is_open(&request).then(|| self.going_away.clone());
+        let stream = match going_away {
+            Some(_) => self.streams.watch(),
+            None => self.streams.call(),
+        };
+        request.extensions_mut().insert(Arc::clone(&self.peer));
+        let answer = self.router.clone().route(request);
+        async move {
+            let answer: Response<Body> = answer.await?;
+            Ok(answer.map(|body| match going_away {
+                Some(going_away) => StreamBody::watch(body, stream, going_away),
+                None => StreamBody::call(body, stream),
+            }))
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The gateway's own health, as every port that tells it shares it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
+
+use crate::proto::customer_service_server::SERVICE_NAME;
+
+/// Whether the gateway takes calls: `NOT_SERVING` until it listens and from the signal to stop on.
+/// Clones share the state.
+#[derive(Clone, Debug)]
+pub struct Health {
+    reporter: HealthReporter,
+    ready: Arc<AtomicBool>,
+}
+
+impl Health {
+    /// `NOT_SERVING`, for `""` and for the service.
+    pub async fn new() -> Self {
+        let health = Self {
+            reporter: HealthReporter::new(),
+            ready: Arc::new(AtomicBool::new(false)),
+        };
+        health.set(ServingStatus::NotServing).await;
+        health
+    }
+
+    /// Whether the gateway takes calls.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// `grpc.health.v1`, to serve on any port.
+    #[must_use]
+    pub fn service(&self) -> HealthServer<HealthService> {
+        HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
+    }
+
+    pub(super) async fn set_serving(&self) {
+        self.set(ServingStatus::Serving).await;
+    }
+
+    pub(super) async fn set_not_serving(&self) {
+        self.set(ServingStatus::NotServing).await;
+    }
+
+    async fn set(&self, status: ServingStatus) {
+        let ready = status == ServingStatus::Serving;
+        self.ready.store(ready, Ordering::Relaxed);
+        for service in ["", SERVICE_NAME] {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Which service takes a call, and what stands in front of it.
+
+use std::{convert::Infallible, io, sync::Arc};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use tonic::{body::Body, codec::CompressionEncoding, service::Routes};
+use tower::{Service as _, ServiceBuilder, util::BoxCloneSyncService};
+
+use super::{
+    callers::Callers,
+    deadline::DeadlineLayer,
+    health::Health,
+    limit::{Admission, LimitLayer},
+    rescue::RescueLayer,
+};
+use crate::{
+    config::ServerConfig,
+    proto::{
+        self,
+        customer_service_server::{CustomerService, CustomerServiceServer},
+    },
+};
+
+/// The stack in front of the service. Boxed, so that no signature carries its type.
+type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// Health and reflection, which stand outside limits and caller checks, and the stack with the
+/// service.
+#[derive(Clone)]
+pub(super) struct Router {
+    open: Routes,
+    stack: Stack,
+}
+
+/// What all calls, of all workers, have in common.
+pub(super) struct Shared {
+    pub(super) config: ServerConfig,
+    pub(super) health: Health,
+    pub(super) callers: Arc<Callers>,
+    pub(super) admission: Arc<Admission>,
+}
+
+impl Router {
+    pub(super) fn new<S: CustomerService>(service: S, shared: &Shared) -> io::Result<Self> {
+        let mut open = Routes::new(shared.health.service());
+        if shared.config.reflection {
+            open = add_reflection(open).map_err(io::Error::other)?;
+        }
+        Ok(Self {
+            open: open.prepare(),
+            stack: stack(service, shared),
+        })
+    }
+
+    /// Whether a call is to health or reflection.
+    pub(super) fn is_open<B>(request: &Request<B>) -> bool {
+        request.uri().path().starts_with("/grpc.")
+    }
+
+    pub(super) async fn route(
+        mut self,
+        request: Request<Incoming>,
+    ) -> Result<Response<Body>, Infallible> {
+        if Self::is_open(&request) {
+            self.open.call(request).await
+        } else {
+            self.stack.call(request.map(Body::new)).await
+        }
+    }
+}
+
+/// The inbound stack, outermost first.
+fn stack<S: CustomerService>(service: S, shared: &Shared) -> Stack {
+    let config = &shared.config;
+    let service = CustomerServiceServer::new(service)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Zstd)
+        .send_compressed(CompressionEncoding::Gzip)
+        .send_compressed(CompressionEncoding::Zstd)
+        .max_decoding_message_size(config.max_request_bytes);
+
+    let stack = ServiceBuilder::new()
+        // Names the call and its caller, and turns every failure below into a status with details:
+        // an `Error` of ours, a bare status of tonic's, a panic. A caller that may not call takes
+        // no one's place.
+        .layer(RescueLayer::new(
+            config.max_timeout,
+            Arc::clone(&shared.callers),
+        ))
+        // Refuses what is too much, before it costs anything.
+        .layer(LimitLayer(Arc::clone(&shared.admission)))
+        // Bounds everything below, and drops it when the time is up: that ends the REST call.
+        .layer(DeadlineLayer::new(
+            config.default_timeout,
+            config.max_timeout,
+        ))
+        .service(service);
+    BoxCloneSyncService::new(stack)
+}
+
+fn add_reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Error> {
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            // So that tools print error details decoded.
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    Ok(routes
+        .add_service(builder().build_v1()?)
+        .add_service(builder().build_v1alpha()?))
+}

@@ -1,0 +1,147 @@
+//! TLS towards callers: 1.2 and 1.3, ALPN h2, files that may change at any time.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    RootCertStore, ServerConfig,
+    crypto::aws_lc_rs,
+    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
+};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use tokio_rustls::TlsAcceptor;
+
+use super::{counters::Reloads, reload::Followed};
+use crate::{config::TlsFiles, error::Source};
+
+/// A file that can't be used. Tells neither its name nor its content.
+#[derive(Debug)]
+pub struct TlsError {
+    flag: &'static str,
+    problem: &'static str,
+    source: Option<Source>,
+}
+
+impl TlsError {
+    /// The flag that names the file.
+    #[must_use]
+    pub fn flag(&self) -> &'static str {
+        self.flag
+    }
+
+    fn of(flag: &'static str, problem: &'static str) -> impl FnOnce(Source) -> Self {
+        move |source| Self {
+            flag,
+            problem,
+            source: Some(source),
+        }
+    }
+}
+
+impl fmt::Display for TlsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.problem)?;
+        match &self.source {
+            Some(source) => write!(f, ": {source}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for TlsError {}
+
+/// What connections are accepted with, as it is now.
+#[derive(Debug)]
+pub(super) struct Tls {
+    files: TlsFiles,
+    current: ArcSwap<ServerConfig>,
+}
+
+impl Tls {
+    pub(super) fn load(files: &TlsFiles, reloads: &Reloads) -> Result<(Self, Followed), TlsError> {
+        let paths: Vec<PathBuf> = [&files.cert, &files.key]
+            .into_iter()
+            .chain(&files.client_ca)
+            .cloned()
+            .collect();
+        let followed = Followed::new("certificate of the gRPC port", paths);
+        let tls = Self {
+            files: files.clone(),
+            current: ArcSwap::from_pointee(read(files)?),
+        };
+        reloads.count_loaded();
+        Ok((tls, followed))
+    }
+
+    /// For one connection. Those that stand keep what they were accepted with.
+    pub(super) fn acceptor(&self) -> TlsAcceptor {
+        TlsAcceptor::from(self.current.load_full())
+    }
+
+    pub(super) fn reload(&self) -> Result<(), TlsError> {
+        self.current.store(Arc::new(read(&self.files)?));
+        Ok(())
+    }
+}
+
+/// Whether these files can be used.
+pub fn check(files: &TlsFiles) -> Result<(), TlsError> {
+    read(files).map(drop)
+}
+
+/// Sessions are not resumed across a change: each configuration has a cache of its own, so that a CA
+/// that was taken out is out.
+fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+    let chain = certificates(&files.cert, "tls-cert")?;
+    let key = PrivateKeyDer::from_pem_file(&files.key)
+        .map_err(|_| unreadable("tls-key", "can't be read as a PEM file with a private key"))?;
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
+        .map_err(|error| TlsError::of("tls-cert", "TLS can't be set up")(error.into()))?;
+    let builder = match &files.client_ca {
+        None => builder.with_no_client_auth(),
+        Some(file) => builder.with_client_cert_verifier(client_verifier(file, provider)?),
+    };
+    let mut config = builder
+        .with_single_cert(chain, key)
+        .map_err(|error| TlsError::of("tls-cert", "does not go with --tls-key")(error.into()))?;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Ok(config)
+}
+
+fn client_verifier(
+    file: &PathBuf,
+    provider: Arc<rustls::crypto::CryptoProvider>,
+) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(file, "client-ca")? {
+        roots.add(certificate).map_err(|error| {
+            TlsError::of("client-ca", "holds an unusable certificate")(error.into())
+        })?;
+    }
+    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
+        .build()
+        .map_err(|error| TlsError::of("client-ca", "is unusable")(error.into()))
+}
+
+fn certificates(
+    file: &PathBuf,
+    flag: &'static str,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let certificates = CertificateDer::pem_file_iter(file)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|_| unreadable(flag, "can't be read as a PEM file with certificates"))?;
+    if certificates.is_empty() {
+        return Err(unreadable(flag, "holds no certificate"));
+    }
+    Ok(certificates)
+}
+
+fn unreadable(flag: &'static str, problem: &'static str) -> TlsError {
+    TlsError {
+        flag,
+        problem,
+        source: None,
+    }
+}

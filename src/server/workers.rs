@@ -1,0 +1,219 @@
+//! The workers: a thread and a current-thread runtime each, with their own connections and their own
+//! way out to the upstream, so that nothing that a call does crosses a thread.
+//!
+//! The first worker is the acceptor's own runtime: on one CPU, one thread does all.
+
+use std::{io, net, sync::Arc, thread};
+
+use tokio::{
+    net::TcpStream,
+    runtime,
+    sync::{mpsc, oneshot},
+    task::JoinSet,
+};
+use tracing::{debug, error};
+
+use super::{
+    connection::Connections, counters::Counters, router::Router, router::Shared, signals::Signals,
+    tls::Tls,
+};
+use crate::proto::customer_service_server::CustomerService;
+
+/// The workers, as the acceptor knows them.
+pub(super) struct Workers {
+    inboxes: Vec<mpsc::UnboundedSender<net::TcpStream>>,
+    counters: Arc<Counters>,
+    finished: mpsc::Receiver<()>,
+}
+
+/// What every worker is made of.
+pub(super) struct Blueprint<F> {
+    pub(super) make_service: F,
+    pub(super) shared: Shared,
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) signals: Signals,
+    pub(super) counters: Arc<Counters>,
+}
+
+impl Workers {
+    /// Starts as many as are configured.
+    pub(super) async fn start<F, S>(blueprint: Blueprint<F>) -> io::Result<Self>
+    where
+        F: Fn() -> S + Send + Sync + 'static,
+        S: CustomerService,
+    {
+        let blueprint = Arc::new(blueprint);
+        let (working, finished) = mpsc::channel(1);
+        let mut inboxes = Vec::new();
+        for index in 0..blueprint.shared.config.workers {
+            let (inbox, arriving) = mpsc::unbounded_channel();
+            inboxes.push(inbox);
+            let worker = Worker {
+                index,
+                arriving,
+                counters: Arc::clone(&blueprint.counters),
+                _working: working.clone(),
+            };
+            if index == 0 {
+                let connections = blueprint.connections()?;
+                tokio::spawn(worker.work(connections));
+            } else {
+                worker.start(Arc::clone(&blueprint)).await?;
+            }
+        }
+        Ok(Self {
+            inboxes,
+            counters: Arc::clone(&blueprint.counters),
+            finished,
+        })
+    }
+
+    /// Gives a connection to the worker that has the fewest.
+    pub(super) fn hand_over(&self, stream: TcpStream) -> io::Result<()> {
+        let stream = stream.into_std()?;
+        let workers = self.counters.workers().iter().zip(&self.inboxes);
+        let Some((counters, inbox)) = workers.min_by_key(|(counters, _)| counters.open()) else {
+            return Ok(());
+        };
+        counters.count_opened();
+        inbox.send(stream).map_err(|_| {
+            counters.count_closed();
+            io::Error::other("the worker is gone")
+        })
+    }
+
+    /// There will be no more connections.
+    pub(super) fn close(&mut self) {
+        self.inboxes.clear();
+    }
+
+    /// Ready when every worker has seen its last connection end.
+    pub(super) async fn finished(&mut self) {
+        // Nothing is ever sent: this is the end of the last sender.
+        let _ = self.finished.recv().await;
+    }
+}
+
+impl<F, S> Blueprint<F>
+where
+    F: Fn() -> S,
+    S: CustomerService,
+{
+    /// Made by the worker itself, so that what belongs to a runtime belongs to its own.
+    fn connections(&self) -> io::Result<Connections> {
+        let service = (self.make_service)();
+        Ok(Connections {
+            config: self.shared.config.connections.clone(),
+            max_timeout: self.shared.config.max_timeout,
+            router: Router::new(service, &self.shared)?,
+            tls: self.tls.clone(),
+            callers: Arc::clone(&self.shared.callers),
+            signals: self.signals.clone(),
+        })
+    }
+}
+
+struct Worker {
+    index: usize,
+    arriving: mpsc::UnboundedReceiver<net::TcpStream>,
+    counters: Arc<Counters>,
+    _working: mpsc::Sender<()>,
+}
+
+impl Worker {
+    /// On a thread of its own.
+    async fn start<F, S>(self, blueprint: Arc<Blueprint<F>>) -> io::Result<()>
+    where
+        F: Fn() -> S + Send + Sync + 'static,
+        S: CustomerService,
+    {
+        let (started, starting) = oneshot::channel();
+        thread::Builder::new()
+            .name(format!("worker-{}", self.index))
+            .spawn(move || self.run(&blueprint, started))?;
+        starting
+            .await
+            .map_err(|_| io::Error::other("a worker ended at its start"))?
+    }
+
+    fn run<F, S>(self, blueprint: &Blueprint<F>, started: oneshot::Sender<io::Result<()>>)
+    where
+        F: Fn() -> S,
+        S: CustomerService,
+    {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = match runtime {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        runtime.block_on(async {
+            match blueprint.connections() {
+                Ok(connections) => {
+                    let _ = started.send(Ok(()));
+                    self.work(connections).await;
+                }
+                Err(error) => drop(started.send(Err(error))),
+            }
+        });
+        // A lookup of a name can't be cancelled, and must not hold up the end.
+        runtime.shutdown_background();
+    }
+
+    /// Serves what arrives, until nothing more does and the last connection has ended.
+    async fn work(mut self, connections: Connections) {
+        let ended = connections.signals.ended.clone();
+        let connections = Arc::new(connections);
+        let mut tasks = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = ended.cancelled() => return,
+                arrived = self.arriving.recv() => match arrived {
+                    Some(stream) => self.take(stream, &connections, &mut tasks),
+                    None => break,
+                },
+                // Reaped as they end, or the set would grow for ever.
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+        tokio::select! {
+            () = ended.cancelled() => {}
+            () = async { while tasks.join_next().await.is_some() {} } => {}
+        }
+    }
+
+    fn take(
+        &self,
+        stream: net::TcpStream,
+        connections: &Arc<Connections>,
+        tasks: &mut JoinSet<()>,
+    ) {
+        let open = Open {
+            index: self.index,
+            counters: Arc::clone(&self.counters),
+        };
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => return error!(%error, "a connection could not be taken over"),
+        };
+        let connections = Arc::clone(connections);
+        tasks.spawn(async move {
+            let closed = connections.serve(stream).await;
+            open.counters.count_closed(closed);
+            debug!(reason = closed.as_str(), "connection closed");
+        });
+    }
+}
+
+/// Counts a connection for as long as it is open.
+struct Open {
+    index: usize,
+    counters: Arc<Counters>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(worker) = self.counters.workers().get(self.index) {
+            worker.count_closed();
+        }
+    }
+}

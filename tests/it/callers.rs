@@ -1,0 +1,308 @@
+//! Who may call: by certificate, by token, by both.
+
+use std::time::Duration;
+
+use jsonwebtoken::{
+    Algorithm, EncodingKey, Header, encode, get_current_timestamp,
+    jwk::{Jwk, JwkSet, PublicKeyUse},
+};
+use onboardflow_gateway::{
+    config::{AllowList, JwtConfig},
+    proto::{CreateCustomerRequest, customer_service_client::CustomerServiceClient},
+};
+use rcgen::{KeyPair, RsaKeySize};
+use serde_json::{Value, json};
+use tonic::{Code, Request, Status, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::{
+    support::{
+        Config, Gateway, Told, Upstream,
+        certificates::{Authority, Secret},
+        create_request, logs, told,
+    },
+    tls::{NAME, connect, gateway_with, until},
+};
+
+const CREATED: &str = include_str!("../fixtures/created.json");
+
+fn refused(code: Code, reason: &str) -> Told {
+    Told {
+        code,
+        reason: reason.to_owned(),
+        write: "not_sent".to_owned(),
+        http_status: None,
+    }
+}
+
+fn unauthenticated() -> Told {
+    refused(Code::Unauthenticated, "CALLER_UNAUTHENTICATED")
+}
+
+fn not_allowed() -> Told {
+    refused(Code::PermissionDenied, "CALLER_NOT_ALLOWED")
+}
+
+fn allow(entries: &[&'static str]) -> AllowList {
+    AllowList::parse(entries.iter().copied()).unwrap()
+}
+
+#[tokio::test]
+async fn the_names_in_a_certificate_say_who_calls() {
+    let ca = Authority::new();
+    let secret = Secret::tls(&ca.issue(&[NAME]), &ca);
+    let gateway = gateway_with(&secret, true, |config| {
+        config.server.callers.allow = allow(&["spiffe://td/ns/prod/*", "billing.svc"]);
+    })
+    .await;
+    for (names, expected) in [
+        (&["spiffe://td/ns/prod/web"][..], None),
+        (&["billing.svc"], None),
+        (&["other.svc", "billing.svc"], None),
+        (&["spiffe://td/ns/test/web"], Some(not_allowed())),
+        (&["web.billing.svc"], Some(not_allowed())),
+        (&[], Some(unauthenticated())),
+    ] {
+        let leaf = ca.issue(names);
+        let mut client = connect(&gateway, &ca, Some(&leaf)).await.unwrap();
+        let answer = client.create_customer(create_request()).await;
+        assert_eq!(
+            answer.err().map(|status| told(&status)),
+            expected,
+            "{names:?}"
+        );
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_failure_is_logged_with_its_caller() {
+    let ca = Authority::new();
+    let secret = Secret::tls(&ca.issue(&[NAME]), &ca);
+    let gateway = gateway_with(&secret, true, |_| ()).await;
+    let leaf = ca.issue(&["spiffe://td/named-in-the-log"]);
+    let mut client = connect(&gateway, &ca, Some(&leaf)).await.unwrap();
+    let empty = CreateCustomerRequest::default();
+    client.create_customer(empty).await.unwrap_err();
+    assert!(logs::so_far().contains("spiffe://td/named-in-the-log"));
+    gateway.stop().await;
+}
+
+/// A key, and what stands in the file about it.
+struct Signer {
+    key: EncodingKey,
+    algorithm: Algorithm,
+    id: &'static str,
+}
+
+impl Signer {
+    fn ec(id: &'static str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        Self {
+            key: EncodingKey::from_ec_der(&key.serialize_der()),
+            algorithm: Algorithm::ES256,
+            id,
+        }
+    }
+
+    fn rsa(id: &'static str) -> Self {
+        let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
+        let pkcs8 = key.serialize_der();
+        Self {
+            // PKCS #1 stands at the end of PKCS #8, behind 26 bytes that say what it is.
+            key: EncodingKey::from_rsa_der(&pkcs8[26..]),
+            algorithm: Algorithm::RS256,
+            id,
+        }
+    }
+
+    fn jwk(&self) -> Jwk {
+        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
+        jwk.common.key_id = Some(self.id.to_owned());
+        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        jwk
+    }
+
+    fn sign(&self, claims: &Value) -> String {
+        let mut header = Header::new(self.algorithm);
+        header.kid = Some(self.id.to_owned());
+        encode(&header, claims, &self.key).unwrap()
+    }
+}
+
+fn jwks(signers: &[&Signer]) -> String {
+    let keys = signers.iter().map(|signer| signer.jwk()).collect();
+    serde_json::to_string(&JwkSet { keys }).unwrap()
+}
+
+const WEB: &str = "system:serviceaccount:prod:web";
+
+/// The claims of a good token, with this changed.
+fn claims(change: &[(&str, Value)]) -> Value {
+    let now = get_current_timestamp();
+    let mut claims = json!({
+        "iss": "https://issuer.test",
+        "aud": ["onboardflow-gateway"],
+        "sub": WEB,
+        "exp": now + 600,
+        "nbf": now - 600,
+    });
+    for (name, value) in change {
+        claims[name] = value.clone();
+    }
+    claims
+}
+
+async fn gateway_with_tokens(secret: &Secret, entries: &[&'static str]) -> Gateway {
+    let upstream = Upstream::answering(200, CREATED).await;
+    let mut config = Config::new(upstream.url());
+    config.server.callers.jwt = Some(jwt(secret));
+    config.server.callers.allow = allow(entries);
+    config.server.reload_interval = Duration::from_millis(50);
+    Gateway::start(config).await
+}
+
+fn jwt(secret: &Secret) -> JwtConfig {
+    JwtConfig {
+        jwks: secret.path("jwks.json"),
+        issuer: "https://issuer.test".to_owned(),
+        audience: "onboardflow-gateway".to_owned(),
+    }
+}
+
+async fn present(
+    client: &mut CustomerServiceClient<Channel>,
+    authorization: &str,
+) -> Result<(), Status> {
+    let mut request = Request::new(create_request());
+    let authorization = authorization.parse().unwrap();
+    request
+        .metadata_mut()
+        .insert("authorization", authorization);
+    client.create_customer(request).await.map(drop)
+}
+
+#[tokio::test]
+async fn a_tokens_subject_says_who_calls() {
+    let (ec, rsa) = (Signer::ec("ec"), Signer::rsa("rsa"));
+    let secret = Secret::new(&[("jwks.json", &jwks(&[&ec, &rsa]))]);
+    let gateway = gateway_with_tokens(&secret, &["system:serviceaccount:prod:*"]).await;
+    let mut client = gateway.client().await;
+    for signer in [&ec, &rsa] {
+        let token = signer.sign(&claims(&[]));
+        // The second one is remembered.
+        for scheme in ["Bearer", "bearer"] {
+            present(&mut client, &format!("{scheme} {token}"))
+                .await
+                .unwrap();
+            present(&mut client, &format!("{scheme} {token}"))
+                .await
+                .unwrap();
+        }
+        let other = signer.sign(&claims(&[("sub", json!("system:serviceaccount:test:web"))]));
+        let status = present(&mut client, &format!("Bearer {other}")).await;
+        assert_eq!(told(&status.unwrap_err()), not_allowed());
+    }
+    // Health and reflection ask for nothing.
+    let mut health = HealthClient::new(gateway.channel().await);
+    health.check(HealthCheckRequest::default()).await.unwrap();
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_not_to_be_believed_is_refused() {
+    let (ec, rsa) = (Signer::ec("ec"), Signer::rsa("rsa"));
+    let secret = Secret::new(&[("jwks.json", &jwks(&[&ec, &rsa]))]);
+    let gateway = gateway_with_tokens(&secret, &[]).await;
+    let now = get_current_timestamp();
+    let mut refused: Vec<String> = [
+        ("exp", json!(now - 100)),
+        ("exp", json!("soon")),
+        ("exp", Value::Null),
+        ("nbf", json!(now + 100)),
+        ("aud", json!("other")),
+        ("aud", Value::Null),
+        ("iss", json!("https://other.test")),
+        ("iss", Value::Null),
+        ("sub", Value::Null),
+        ("sub", json!("")),
+    ]
+    .into_iter()
+    .map(|change| format!("Bearer {}", ec.sign(&claims(&[change]))))
+    .collect();
+    let good = ec.sign(&claims(&[]));
+    let secret_key = EncodingKey::from_secret(jwks(&[&ec]).as_bytes());
+    let mut header = Header::new(Algorithm::HS256);
+    header.kid = Some("ec".to_owned());
+    let as_hmac = encode(&header, &claims(&[]), &secret_key).unwrap();
+    let mut confused = Signer::ec("rsa");
+    confused.id = "rsa";
+    refused.extend([
+        good.clone(),
+        format!("Basic {good}"),
+        "Bearer".to_owned(),
+        "Bearer x.y.z".to_owned(),
+        format!("Bearer {}", &good[..good.len() - 8]),
+        format!("Bearer {as_hmac}"),
+        format!("Bearer {}", confused.sign(&claims(&[]))),
+        format!("Bearer {}", Signer::ec("ec").sign(&claims(&[]))),
+        format!("Bearer {}", Signer::ec("unknown").sign(&claims(&[]))),
+    ]);
+    let mut client = gateway.client().await;
+    for authorization in refused {
+        let status = present(&mut client, &authorization).await.unwrap_err();
+        assert_eq!(told(&status), unauthenticated(), "{authorization}");
+    }
+    let status = client.create_customer(create_request()).await.unwrap_err();
+    assert_eq!(told(&status), unauthenticated());
+    assert!(!logs::so_far().contains(&good));
+    present(&mut client, &format!("Bearer {good}"))
+        .await
+        .unwrap();
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn new_keys_are_taken_up_and_old_ones_forgotten() {
+    let (old, new) = (Signer::ec("old"), Signer::ec("new"));
+    let secret = Secret::new(&[("jwks.json", &jwks(&[&old]))]);
+    let gateway = gateway_with_tokens(&secret, &[]).await;
+    let counters = gateway.handles.counters.clone();
+    let mut client = gateway.client().await;
+    let (by_old, by_new) = (old.sign(&claims(&[])), new.sign(&claims(&[])));
+    let (by_old, by_new) = (format!("Bearer {by_old}"), format!("Bearer {by_new}"));
+    present(&mut client, &by_old).await.unwrap();
+
+    secret.swap(&[("jwks.json", "{\"keys\":[]}")]);
+    until("noticed", || counters.token_keys.failed() == 1).await;
+    present(&mut client, &by_old).await.unwrap();
+
+    secret.swap(&[("jwks.json", &jwks(&[&new]))]);
+    until("taken up", || counters.token_keys.succeeded() == 1).await;
+    present(&mut client, &by_new).await.unwrap();
+    let status = present(&mut client, &by_old).await.unwrap_err();
+    assert_eq!(told(&status), unauthenticated());
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn both_are_demanded_where_both_are_configured() {
+    let ca = Authority::new();
+    let signer = Signer::ec("ec");
+    let keys = Secret::new(&[("jwks.json", &jwks(&[&signer]))]);
+    let secret = Secret::tls(&ca.issue(&[NAME]), &ca);
+    let gateway = gateway_with(&secret, true, |config| {
+        config.server.callers.jwt = Some(jwt(&keys));
+        config.server.callers.allow = allow(&[WEB]);
+    })
+    .await;
+    let leaf = ca.issue(&["web.test"]);
+    let mut client = connect(&gateway, &ca, Some(&leaf)).await.unwrap();
+    let status = client.create_customer(create_request()).await.unwrap_err();
+    assert_eq!(told(&status), unauthenticated());
+    let token = signer.sign(&claims(&[]));
+    present(&mut client, &format!("Bearer {token}"))
+        .await
+        .unwrap();
+    gateway.stop().await;
+}

@@ -1,0 +1,109 @@
+//! The listener's flags, as the program takes and refuses them.
+
+use std::process::{Output, Stdio};
+
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::Command,
+};
+
+use crate::support::certificates::{Authority, Secret};
+
+/// What `serve` says to these flags. It must not get as far as to listen.
+async fn serve(flags: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"));
+    command
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args(flags)
+        .env_clear()
+        .env("ONBOARDFLOW_TOKEN", crate::support::KEY)
+        .kill_on_drop(true);
+    let Output { status, stderr, .. } = command.output().await.unwrap();
+    (status.code(), String::from_utf8(stderr).unwrap())
+}
+
+/// Flags, and what is said about each.
+#[rustfmt::skip]
+const REFUSED: &[(&[&str], &[&str])] = &[
+    (&["--workers=0", "--max-in-flight=none"], &["--workers: must be", "--max-in-flight: must be"]),
+    (&["--max-connection-age=0s", "--max-connection-idle=x"], &["--max-connection-age:", "--max-connection-idle:"]),
+    (&["--tls-cert=/nowhere"], &["--tls-key: is required"]),
+    (&["--tls-key=/nowhere"], &["--tls-cert: is required"]),
+    (&["--tls-cert=/nowhere", "--tls-key=/nowhere"], &["--tls-cert: can't be read"]),
+    (&["--client-ca=/nowhere"], &["--client-ca: needs --tls-cert"]),
+    (&["--allow-caller=web.svc"], &["--allow-caller: needs --client-ca or --jwks-file"]),
+    (&["--allow-caller=web.svc,*"], &["--allow-caller: `*` may only stand"]),
+    (&["--jwks-file=/nowhere"], &["--jwks-file: can't be read", "--jwt-issuer: is required", "--jwt-audience: is required"]),
+    (&["--jwt-issuer=https://issuer.test"], &["--jwks-file: is required"]),
+];
+
+#[tokio::test]
+async fn a_bad_configuration_is_told_whole() {
+    for &(flags, problems) in REFUSED {
+        let (code, said) = serve(flags).await;
+        assert_eq!(code, Some(64), "{flags:?}: {said}");
+        for problem in problems {
+            assert!(said.contains(problem), "{flags:?}: {said}");
+        }
+        assert!(!said.contains(crate::support::KEY), "{flags:?}: {said}");
+    }
+}
+
+#[tokio::test]
+async fn files_that_do_not_go_together_are_refused() {
+    let ca = Authority::new();
+    let (one, other) = (ca.issue(&["gateway.test"]), ca.issue(&["gateway.test"]));
+    let files = [("tls.crt", one.cert.as_str()), ("tls.key", &other.key)];
+    let secret = Secret::new(&files);
+    let cert = format!("--tls-cert={}", secret.path("tls.crt").display());
+    let key = format!("--tls-key={}", secret.path("tls.key").display());
+    let (code, said) = serve(&[&cert, &key]).await;
+    assert_eq!(code, Some(64), "{said}");
+    assert!(
+        said.contains("--tls-cert: does not go with --tls-key"),
+        "{said}"
+    );
+}
+
+#[tokio::test]
+async fn one_header_is_not_for_two_things() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"));
+    let output = command
+        .args(["serve", "--credentials=caller", "--jwks-file=/nowhere"])
+        .env_clear()
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    assert!(
+        said.contains("can't be given together with --credentials caller"),
+        "{said}"
+    );
+}
+
+/// Linux says what threads a process has.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_worker_is_a_thread_and_the_first_does_all_else() {
+    for workers in [1, 3] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"))
+            .args(["sandbox", "--listen=127.0.0.1:0"])
+            .arg(format!("--workers={workers}"))
+            .env_clear()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        // It says that it serves once every worker does.
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.contains("\"serving\"") {
+                break;
+            }
+        }
+        let tasks = format!("/proc/{}/task", child.id().unwrap());
+        assert_eq!(std::fs::read_dir(tasks).unwrap().count(), workers);
+    }
+}
