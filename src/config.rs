@@ -4,6 +4,7 @@
 mod allow;
 mod args;
 mod checked;
+mod keys;
 mod listener;
 mod upstream;
 
@@ -15,6 +16,7 @@ pub use self::{
     allow::{AllowList, Listed},
     args::{Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs, ServeArgs},
     checked::Problems,
+    keys::{KeyFiles, Keys},
     listener::{CallerConfig, ConnectionConfig, JwtConfig, TlsFiles, granted_cpus},
     upstream::{AuthScheme, Credentials, Proxy, UpstreamConfig},
 };

@@ -39,7 +39,7 @@ pub struct Context {
     /// Who calls, where callers are identified.
     pub caller: Option<Arc<Caller>>,
     /// The caller's trace, which is passed on.
-    pub trace: TraceContext,
+    pub trace_context: TraceContext,
     /// How far the call has come.
     pub progress: Progress,
 }
@@ -66,8 +66,8 @@ impl Context {
             request_id: request_id(headers),
             deadline,
             authorization,
+            trace_context: TraceContext::new(headers),
             caller: None,
-            trace: TraceContext::new(headers),
             progress: Progress::default(),
         }
     }

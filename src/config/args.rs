@@ -29,7 +29,7 @@ pub struct Cli {
 #[expect(clippy::large_enum_variant, reason = "there is one, for a moment")]
 pub enum Command {
     /// Serve gRPC, and call OnboardFlow with the API key in ONBOARDFLOW_TOKEN or --token-file.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Serve gRPC in front of an emulated OnboardFlow, in one process with nothing to configure.
     Sandbox(SandboxArgs),
     /// Ask a gateway for its health, and exit with 0 if it is SERVING.

@@ -20,7 +20,7 @@ pub(super) fn failed(method: &str, error: &Error, context: &Context) {
                 method = method.trim_start_matches('/'),
                 code = ?row.code,
                 reason = row.reason,
-                write = row.write.as_str(),
+                write = error.write().as_str(),
                 http_status = error.http_status.as_ref().map(StatusCode::as_u16),
                 request_id = context.request_id(),
                 caller = context.caller.as_ref().map(|caller| caller.name.as_str()),

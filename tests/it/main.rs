@@ -16,6 +16,7 @@ mod drain;
 mod flags;
 mod limits;
 mod program;
+mod resilience;
 mod rotation;
 mod support;
 mod tls;
