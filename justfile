@@ -17,6 +17,10 @@ fix:
     cargo fmt
     cargo clippy --all-targets --fix --allow-dirty --allow-staged
 
+# What a call costs, against a floor and a textbook gateway; docs/performance.md
+bench *FLAGS:
+    cargo run --release --locked --manifest-path benches/roundtrip/Cargo.toml -- {{ FLAGS }}
+
 # Every check that CI makes
 check:
     bash .ci/run

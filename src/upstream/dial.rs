@@ -123,7 +123,9 @@ impl Dialer {
 
     /// Opens a connection, within the connect timeout.
     pub(super) async fn dial(&self) -> Result<Connection, Source> {
-        timeout(self.timeout, self.connect())
+        // Boxed, as it is as large as it is seldom: every call's future would have room for it, and
+        // be copied with it.
+        timeout(self.timeout, Box::pin(self.connect()))
             .await
             .map_err(|_| "no connection within --connect-timeout")?
     }
