@@ -229,6 +229,9 @@ async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
     };
     let upstream = UpstreamConfig {
         max_response_bytes: config.max_response_bytes,
+        // Each call meets what its site key names, whatever calls before it met.
+        breaker: None,
+        heed_retry_after: false,
         ..UpstreamConfig::new(base_url, credentials)
     };
     let upstream = Upstream::new(&upstream, &seen.telemetry.metrics)?;

@@ -78,7 +78,7 @@ impl Upstream {
         let shared = Shared {
             keys: KeyRing::new(&config.credentials, &observer)?,
             breaker: Breaker::new(config.breaker),
-            quota: Quota::new(config.daily_quota),
+            quota: Quota::new(config.daily_quota, config.heed_retry_after),
             budget: Budget::new(),
             backoff: Backoff::default(),
             max_attempts: config.max_attempts,

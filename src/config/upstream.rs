@@ -98,8 +98,10 @@ pub struct UpstreamConfig {
     pub max_attempts: u32,
     /// Calls a key and day (UTC) that this instance makes at most.
     pub daily_quota: Option<u64>,
-    /// When to stop calling for a while.
-    pub breaker: BreakerConfig,
+    /// When to stop calling for a while; without it, never.
+    pub breaker: Option<BreakerConfig>,
+    /// Whether a 429 holds calls back for as long as it says.
+    pub heed_retry_after: bool,
 }
 
 impl UpstreamConfig {
@@ -116,7 +118,8 @@ impl UpstreamConfig {
             resolver: None,
             max_attempts: 3,
             daily_quota: None,
-            breaker: BreakerConfig::default(),
+            breaker: Some(BreakerConfig::default()),
+            heed_retry_after: true,
         }
     }
 }
@@ -208,7 +211,8 @@ impl UpstreamArgs {
             resolver: None,
             max_attempts: max_attempts?,
             daily_quota: daily_quota?,
-            breaker: BreakerConfig::default(),
+            breaker: Some(BreakerConfig::default()),
+            heed_retry_after: true,
         })
     }
 

@@ -96,9 +96,14 @@ pub(super) enum Health {
 }
 
 impl Breaker {
-    pub(super) fn new(config: BreakerConfig) -> Self {
+    /// Without a configuration it never opens.
+    pub(super) fn new(config: Option<BreakerConfig>) -> Self {
+        let never = BreakerConfig {
+            failures: u32::MAX,
+            ..BreakerConfig::default()
+        };
         Self {
-            config,
+            config: config.unwrap_or(never),
             hasher: RandomState::new(),
             troubled: AtomicBool::new(false),
             state: Mutex::default(),
@@ -175,7 +180,7 @@ impl Breaker {
             permit.observer.breaker(BreakerState::Open);
             return;
         }
-        state.failures += 1;
+        state.failures = state.failures.saturating_add(1);
         let run = match state.scope {
             Some(of_run) if of_run != scope => Scope::All,
             Some(_) | None => scope,
@@ -235,10 +240,10 @@ mod tests {
     use crate::upstream::observer::Unobserved;
 
     fn breaker() -> Breaker {
-        Breaker::new(BreakerConfig {
+        Breaker::new(Some(BreakerConfig {
             failures: 3,
             ..BreakerConfig::default()
-        })
+        }))
     }
 
     fn find(breaker: &Breaker, site: &str, health: Health) {

@@ -32,6 +32,7 @@ const DAY: u64 = 24 * 3600;
 #[derive(Debug)]
 pub(super) struct Quota {
     daily: Option<u64>,
+    heed_retry_after: bool,
     now: fn() -> SystemTime,
     /// Whether there is anything to look up.
     in_use: AtomicBool,
@@ -53,7 +54,7 @@ struct Spent {
 }
 
 impl Quota {
-    pub(super) fn new(daily: Option<u64>) -> Self {
+    pub(super) fn new(daily: Option<u64>, heed_retry_after: bool) -> Self {
         #[expect(
             clippy::disallowed_methods,
             reason = "quotas are per day of the calendar"
@@ -61,6 +62,7 @@ impl Quota {
         let now = SystemTime::now;
         Self {
             daily,
+            heed_retry_after,
             now,
             in_use: AtomicBool::new(daily.is_some()),
             keys: Mutex::default(),
@@ -104,8 +106,10 @@ impl Quota {
     /// Notes what OnboardFlow answered to a call with this key.
     pub(super) fn answered(&self, key: &Key, status: StatusCode, retry_after: Option<Duration>) {
         match (status, retry_after) {
-            (StatusCode::TOO_MANY_REQUESTS, Some(delay)) => self.spent(key, delay),
-            (StatusCode::TOO_MANY_REQUESTS, None) => {}
+            (StatusCode::TOO_MANY_REQUESTS, Some(delay)) if self.heed_retry_after => {
+                self.spent(key, delay);
+            }
+            (StatusCode::TOO_MANY_REQUESTS, _) => {}
             _ if self.in_use.load(Ordering::Relaxed) => self.renewed(key),
             _ => {}
         }
@@ -216,7 +220,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_spent_key_rests_but_for_probes() {
-        let quota = Quota::new(None);
+        let quota = Quota::new(None, true);
         let hour = Some(Duration::from_secs(3600));
         quota.answered(&key(1), StatusCode::TOO_MANY_REQUESTS, hour);
         assert_eq!(admit(&quota, 1), Err(3600));
@@ -240,7 +244,7 @@ mod tests {
         let noon = || UNIX_EPOCH + Duration::from_secs(20_000 * DAY + DAY / 2);
         let quota = Quota {
             now: noon,
-            ..Quota::new(Some(3))
+            ..Quota::new(Some(3), true)
         };
         assert_eq!([1, 1, 1].map(|id| admit(&quota, id)), [Ok(()); 3]);
         assert_eq!(admit(&quota, 1), Err(DAY / 2), "until midnight UTC");
@@ -257,7 +261,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn keys_are_bounded() {
-        let quota = Quota::new(Some(1));
+        let quota = Quota::new(Some(1), true);
         for id in 0..20_000 {
             admit(&quota, id).unwrap();
         }

@@ -32,10 +32,10 @@ async fn an_update_is_tried_again_after_502_and_a_create_is_not() {
 async fn failures_in_a_row_open_the_circuit() {
     let upstream = Upstream::answering(500, "").await;
     let mut config = Config::new(upstream.url());
-    config.upstream.breaker = BreakerConfig {
+    config.upstream.breaker = Some(BreakerConfig {
         failures: 3,
         ..BreakerConfig::default()
-    };
+    });
     let gateway = Gateway::start(config).await;
     let mut client = gateway.client().await;
     for _ in 0..3 {
