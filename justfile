@@ -17,6 +17,10 @@ fix:
     cargo fmt
     cargo clippy --all-targets --fix --allow-dirty --allow-staged
 
+# What a call costs, against a floor and a textbook gateway; docs/performance.md
+bench *FLAGS:
+    cargo run --release --locked --manifest-path benches/roundtrip/Cargo.toml -- {{ FLAGS }}
+
 # Every check that CI makes
 check:
     bash .ci/run
@@ -31,7 +35,12 @@ readme *FLAGS:
     scripts/tools grpcurl
     scripts/try-readme {{ FLAGS }}
 
-# Whether the proto of this work tree breaks callers of the proto on main
-breaking:
+# Whether the proto keeps what callers were promised; --update takes an addition into the promise
+contract *FLAGS:
     scripts/tools buf
-    .tools/bin/buf breaking --against '.git#branch=main'
+    scripts/check-contract {{ FLAGS }}
+
+# The callers of examples/, grpcurl and ghz against the binary
+interop *FLAGS:
+    scripts/tools buf ghz grpcurl grpcurl-v1alpha
+    scripts/interop {{ FLAGS }}

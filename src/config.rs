@@ -4,7 +4,9 @@
 mod allow;
 mod args;
 mod checked;
+mod keys;
 mod listener;
+mod telemetry;
 mod upstream;
 
 use std::{net::SocketAddr, time::Duration};
@@ -15,7 +17,9 @@ pub use self::{
     allow::{AllowList, Listed},
     args::{Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs, ServeArgs},
     checked::Problems,
+    keys::{KeyFiles, Keys},
     listener::{CallerConfig, ConnectionConfig, JwtConfig, TlsFiles, granted_cpus},
+    telemetry::{Effective, Tracing},
     upstream::{AuthScheme, Credentials, Proxy, UpstreamConfig},
 };
 use self::{
@@ -29,12 +33,16 @@ use self::{
 pub struct ServeConfig {
     /// Address for gRPC.
     pub listen: SocketAddr,
+    /// Address for the admin port.
+    pub admin_listen: SocketAddr,
     /// How OnboardFlow is called.
     pub upstream: UpstreamConfig,
     /// How callers are served.
     pub server: ServerConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// Whether calls are traced.
+    pub tracing: Tracing,
 }
 
 /// Everything that `sandbox` needs.
@@ -42,6 +50,8 @@ pub struct ServeConfig {
 pub struct SandboxConfig {
     /// Address for gRPC.
     pub listen: SocketAddr,
+    /// Address for the admin port.
+    pub admin_listen: SocketAddr,
     /// Address for the emulated REST API.
     pub rest_listen: SocketAddr,
     /// Cap on the body of a reply, in bytes.
@@ -50,6 +60,8 @@ pub struct SandboxConfig {
     pub server: ServerConfig,
     /// What is logged.
     pub log: LogConfig,
+    /// Whether calls are traced.
+    pub tracing: Tracing,
 }
 
 /// What is logged, and how.
@@ -122,11 +134,14 @@ impl ServeArgs {
             problems.check("max-response-bytes", self.calls.max_response_bytes);
         let upstream = self.upstream.check(max_response_bytes, &mut problems);
         let listen = problems.check("listen", self.listen);
+        let admin_listen = problems.check("admin-listen", self.admin_listen);
         let log = self.log.check(&mut problems);
+        let tracing = Tracing::check(&mut problems);
         let config = (|| {
             let (tls, callers) = callers?;
             Some(ServeConfig {
                 listen: listen?,
+                admin_listen: admin_listen?,
                 upstream: upstream?,
                 server: ServerConfig {
                     tls,
@@ -135,6 +150,7 @@ impl ServeArgs {
                     ..server?
                 },
                 log: log?,
+                tracing: tracing?,
             })
         })();
         problems.finish(config)
@@ -150,11 +166,14 @@ impl SandboxArgs {
         let max_response_bytes =
             problems.check("max-response-bytes", self.calls.max_response_bytes);
         let listen = problems.check("listen", self.listen);
+        let admin_listen = problems.check("admin-listen", self.admin_listen);
         let rest_listen = problems.check("rest-listen", self.rest_listen);
         let log = self.log.check(&mut problems);
+        let tracing = Tracing::check(&mut problems);
         let config = (|| {
             Some(SandboxConfig {
                 listen: listen?,
+                admin_listen: admin_listen?,
                 rest_listen: rest_listen?,
                 max_response_bytes: max_response_bytes?,
                 server: ServerConfig {
@@ -162,6 +181,7 @@ impl SandboxArgs {
                     ..server?
                 },
                 log: log?,
+                tracing: tracing?,
             })
         })();
         problems.finish(config)

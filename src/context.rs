@@ -1,25 +1,22 @@
 //! What belongs to one call besides its message, and travels with it from the listener to the
 //! upstream.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use tokio::time::Instant;
-use uuid::Uuid;
+use uuid::Builder;
 
-use crate::{config::Listed, error::Sent};
+use crate::{config::Listed, error::Sent, telemetry::Trace};
 
 /// The metadata key that names a call in every log.
 pub const REQUEST_ID: &str = "x-request-id";
-
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
-
-/// Longest trace header that is passed on: what W3C asks for at least.
-const MAX_TRACE_HEADER: usize = 512;
 
 /// Longest request id that is taken over from a caller.
 const MAX_REQUEST_ID: usize = 128;
@@ -35,10 +32,10 @@ pub struct Context {
     pub authorization: Option<HeaderValue>,
     /// Who calls, where callers are identified.
     pub caller: Option<Arc<Caller>>,
-    /// The caller's trace, which is passed on.
-    pub trace: TraceContext,
     /// How far the call has come.
     pub progress: Progress,
+    /// The call's place in a trace.
+    pub trace: Trace,
 }
 
 /// A caller that was identified, and may call.
@@ -64,8 +61,8 @@ impl Context {
             deadline,
             authorization,
             caller: None,
-            trace: TraceContext::new(headers),
             progress: Progress::default(),
+            trace: Trace::None,
         }
     }
 
@@ -87,67 +84,79 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     }
 }
 
+/// A `UUIDv7`. `Uuid::now_v7` would ask the kernel for its random bits at each call, and take a lock
+/// that all workers share; an id that only has to differ from others doesn't need either.
 fn made_request_id() -> HeaderValue {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "nothing depends on it but the order of ids"
+    )]
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let millis = u64::try_from(since_epoch.as_millis()).unwrap_or_default();
+    let mut random = [0; 10];
+    fastrand::fill(&mut random);
     let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
-    let id = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+    let id = Builder::from_unix_timestamp_millis(millis, &random).into_uuid();
+    let id = id.hyphenated().encode_lower(&mut text);
     HeaderValue::from_str(id).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }
 
-/// Where a call stands in a trace: `traceparent` and `tracestate` of W3C Trace Context, passed on as
-/// they came.
-#[derive(Clone, Debug, Default)]
-pub struct TraceContext {
-    /// The trace, and the span that the call is part of.
-    pub parent: Option<HeaderValue>,
-    /// What the systems on the way add to it.
-    pub state: Option<HeaderValue>,
-}
-
-impl TraceContext {
-    fn new(headers: &HeaderMap) -> Self {
-        let is_usable = |value: &&HeaderValue| {
-            value.len() <= MAX_TRACE_HEADER && value.to_str().is_ok_and(|text| !text.is_empty())
-        };
-        let parent = headers.get(TRACEPARENT).filter(is_usable).cloned();
-        // Means nothing without the other.
-        let state = parent.as_ref().and_then(|_| headers.get(TRACESTATE));
-        Self {
-            state: state.filter(is_usable).cloned(),
-            parent,
-        }
-    }
-
-    /// The headers that there are.
-    pub fn headers(&self) -> impl Iterator<Item = (HeaderName, &HeaderValue)> {
-        let parent = self.parent.as_ref().map(|value| (TRACEPARENT, value));
-        let state = self.state.as_ref().map(|value| (TRACESTATE, value));
-        parent.into_iter().chain(state)
-    }
-}
-
 /// How far a call has come, as evidence: set by the transport when it happens, read by whoever has
-/// to say what became of the write.
+/// to say what became of the write, and by the log.
 #[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<AtomicBool>);
+pub struct Progress(Arc<Steps>);
+
+#[derive(Debug, Default)]
+struct Steps {
+    sending: AtomicBool,
+    attempts: AtomicU32,
+    upstream_micros: AtomicU64,
+}
 
 impl Progress {
     /// Notes that some of the request may have left. That stays true whatever later attempts do.
     pub fn sending(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.sending.store(true, Ordering::Relaxed);
     }
 
     /// Takes back what [`Self::sending`] noted too early: it turned out that nothing was taken.
     pub fn not_sent(&self) {
-        self.0.store(false, Ordering::Relaxed);
+        self.0.sending.store(false, Ordering::Relaxed);
     }
 
     /// Whether any byte of the request can have left.
     #[must_use]
     pub fn sent(&self) -> Sent {
-        if self.0.load(Ordering::Relaxed) {
+        if self.0.sending.load(Ordering::Relaxed) {
             Sent::Maybe
         } else {
             Sent::No
         }
+    }
+
+    /// Notes an attempt at OnboardFlow that begins, and says how many there were before.
+    #[must_use]
+    pub fn attempted(&self) -> u32 {
+        self.0.attempts.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Attempts at OnboardFlow so far.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.0.attempts.load(Ordering::Relaxed)
+    }
+
+    /// Notes the time that an attempt took.
+    pub fn spent_upstream(&self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        self.0.upstream_micros.fetch_add(micros, Ordering::Relaxed);
+    }
+
+    /// Time that attempts took so far.
+    #[must_use]
+    pub fn upstream(&self) -> Duration {
+        Duration::from_micros(self.0.upstream_micros.load(Ordering::Relaxed))
     }
 }

@@ -35,6 +35,8 @@ pub struct Error {
     pub retry_after: Option<Duration>,
     /// What OnboardFlow answered with.
     pub http_status: Option<StatusCode>,
+    /// Whether an attempt before the one that is told of may have been taken.
+    pub earlier: Sent,
     /// The cause, for the log alone.
     pub source: Option<Source>,
 }
@@ -67,6 +69,7 @@ impl Error {
             violations: Vec::new(),
             retry_after: None,
             http_status: None,
+            earlier: Sent::No,
             source: None,
         }
     }
@@ -106,6 +109,22 @@ impl Error {
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.retry_after = Some(delay);
         self
+    }
+
+    /// After attempts that may have been taken.
+    #[must_use]
+    pub fn after(mut self, earlier: Sent) -> Self {
+        self.earlier = earlier;
+        self
+    }
+
+    /// What became of the write. That the last attempt was refused says nothing of one before it.
+    #[must_use]
+    pub fn write(&self) -> Write {
+        match (self.kind.row().write, self.earlier) {
+            (Write::NotSent | Write::Rejected, Sent::Maybe) => Write::Unknown,
+            (write, _) => write,
+        }
     }
 
     /// The error that a status carries.

@@ -2,8 +2,8 @@
 //!
 //! The path of a request, file by file:
 //!
-//! 1. [`server`] accepts connections, and passes each call through the inbound stack: rescue,
-//!    limit, deadline.
+//! 1. [`server`] accepts connections, and passes each call through the inbound stack: access log,
+//!    rescue, limit, deadline.
 //! 2. [`service`] takes it from tonic, one line an RPC.
 //! 3. [`translate`] makes a [`rest::Call`] of the request message. Pure.
 //! 4. [`upstream`] sends it with an API key, and brings back a [`rest::Reply`].
@@ -11,8 +11,10 @@
 //! 6. [`error`] holds the table of what a caller is told when one of these fails.
 //!
 //! Beside the path: [`config`] reads flags and environment, [`context`] is what travels with a
-//! call, [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks a running gateway for its health.
+//! call, [`telemetry`] is what an operator sees of it, [`admin`] the port where that is asked for,
+//! [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks a running gateway for its health.
 
+pub mod admin;
 pub mod config;
 pub mod context;
 pub mod error;
@@ -21,6 +23,7 @@ pub mod rest;
 pub mod sandbox;
 pub mod server;
 pub mod service;
+pub mod telemetry;
 pub mod translate;
 pub mod upstream;
 

@@ -2,23 +2,29 @@
 
 use std::{
     env, fmt,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     net::SocketAddr,
-    panic,
     process::ExitCode,
+    sync::Arc,
 };
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use onboardflow_gateway::{
+    admin::Admin,
     config::{
-        AuthScheme, Cli, Command, Credentials, LogConfig, LogFormat, Problems, SandboxConfig,
-        ServeConfig, UpstreamConfig,
+        AuthScheme, Cli, Command, Credentials, Effective, LogConfig, Problems, SandboxConfig,
+        ServeConfig, Tracing, UpstreamConfig,
     },
     error::Source,
     healthcheck,
     sandbox::{OnboardFlow, Welcome},
-    server::{self, Handles},
+    server::{self, Handles, Health},
     service::Service,
+    telemetry::{
+        Metrics, Telemetry, Tracer,
+        logs::{self, LogControl},
+        traces::Exporting,
+    },
     upstream::Upstream,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -27,8 +33,13 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
-use tracing::error;
+use tracing::info;
 use url::Url;
+
+/// A call allocates dozens of times, on one thread, and gives most of it back on the same one: what
+/// mimalloc is quickest at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// `EX_USAGE` of sysexits(3): the configuration is bad.
 const BAD_CONFIGURATION: u8 = 64;
@@ -52,7 +63,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse_arguments(&error),
     };
-    match run(cli.command) {
+    match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(problems)) => {
             complain(format_args!("bad configuration\n{problems}"));
@@ -101,22 +112,84 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
     ExitCode::from(BAD_CONFIGURATION)
 }
 
-fn run(command: Command) -> Result<(), Failure> {
-    match command {
+fn run(cli: Cli) -> Result<(), Failure> {
+    match cli.command {
         Command::Serve(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
-            start_logging(&config.log);
-            block_on(serve(&config))
+            let seen = Seen::start(&config.log, config.tracing, &cli.effective)?;
+            let result = block_on(serve(&config, &seen));
+            seen.stop(result)
         }
         Command::Sandbox(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
-            start_logging(&config.log);
-            block_on(sandbox(&config))
+            let seen = Seen::start(&config.log, config.tracing, &cli.effective)?;
+            let result = block_on(sandbox(&config, &seen));
+            seen.stop(result)
         }
         Command::Healthcheck(args) => {
             let address = args.check().map_err(Failure::Configuration)?;
             block_on(async move { Ok(healthcheck::check(address).await?) })
         }
+    }
+}
+
+/// What an operator sees of the process.
+struct Seen {
+    telemetry: Telemetry,
+    exporting: Option<Exporting>,
+    log: LogControl,
+    config: Arc<str>,
+}
+
+impl Seen {
+    fn start(log: &LogConfig, tracing: Tracing, effective: &Effective) -> Result<Self, Failure> {
+        let log = logs::start(log);
+        let config = effective.to_json();
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            ?tracing,
+            config,
+            "starting"
+        );
+        let (tracer, exporting) = match tracing {
+            Tracing::Off => (Tracer::default(), None),
+            Tracing::Otlp { timeout } => {
+                let (tracer, exporting) = Tracer::from_environment(timeout)?;
+                (tracer, Some(exporting))
+            }
+        };
+        let telemetry = Telemetry {
+            metrics: Metrics::new(),
+            tracer,
+        };
+        Ok(Self {
+            telemetry,
+            exporting,
+            log,
+            config: config.into(),
+        })
+    }
+
+    /// Opens the admin port.
+    async fn show(&self, address: SocketAddr, health: &Health) -> Result<(), Source> {
+        let listener = bind(address).await?;
+        info!(address = %listener.local_addr()?, "admin port");
+        let admin = Admin {
+            metrics: self.telemetry.metrics.clone(),
+            health: health.clone(),
+            log: Some(self.log.clone()),
+            config: Arc::clone(&self.config),
+        };
+        tokio::spawn(admin.serve(listener));
+        Ok(())
+    }
+
+    fn stop(self, result: Result<(), Failure>) -> Result<(), Failure> {
+        if let Some(exporting) = self.exporting {
+            exporting.stop();
+        }
+        info!("stopped");
+        result
     }
 }
 
@@ -131,18 +204,21 @@ fn block_on(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     outcome
 }
 
-async fn serve(config: &ServeConfig) -> Result<(), Failure> {
+async fn serve(config: &ServeConfig, seen: &Seen) -> Result<(), Failure> {
     let stop = stop_signal()?;
-    let upstream = Upstream::new(&config.upstream)?;
+    let handles = Handles::new(&config.server, &seen.telemetry).await;
+    seen.show(config.admin_listen, &handles.health).await?;
+    let upstream = Upstream::new(&config.upstream, &seen.telemetry.metrics)?;
     let listener = bind(config.listen).await?;
-    let handles = Handles::new(&config.server).await;
     let service = move || Service::new(upstream.for_worker());
     server::run(listener, stop, service, &config.server, &handles).await?;
     Ok(())
 }
 
-async fn sandbox(config: &SandboxConfig) -> Result<(), Failure> {
+async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
     let stop = stop_signal()?;
+    let handles = Handles::new(&config.server, &seen.telemetry).await;
+    seen.show(config.admin_listen, &handles.health).await?;
     let rest = bind(config.rest_listen).await?;
     let grpc = bind(config.listen).await?;
     let token = SecretString::from(sandbox_key());
@@ -151,10 +227,11 @@ async fn sandbox(config: &SandboxConfig) -> Result<(), Failure> {
         token: token.clone(),
         scheme: AuthScheme::Token,
     };
-    let upstream = Upstream::new(&UpstreamConfig {
+    let upstream = UpstreamConfig {
         max_response_bytes: config.max_response_bytes,
         ..UpstreamConfig::new(base_url, credentials)
-    })?;
+    };
+    let upstream = Upstream::new(&upstream, &seen.telemetry.metrics)?;
     let welcome = Welcome {
         grpc: grpc.local_addr()?,
         rest: rest.local_addr()?,
@@ -167,7 +244,6 @@ async fn sandbox(config: &SandboxConfig) -> Result<(), Failure> {
     let emulated = tokio::spawn(OnboardFlow::new(token).serve(rest, async {
         let _ = until_drained.await;
     }));
-    let handles = Handles::new(&config.server).await;
     let service = move || Service::new(upstream.for_worker());
     server::run(grpc, stop, service, &config.server, &handles).await?;
     drop(drained);
@@ -208,25 +284,4 @@ fn stop_signal() -> io::Result<impl Future<Output = ()>> {
             std::process::exit(1);
         });
     })
-}
-
-fn start_logging(config: &LogConfig) {
-    let lines = tracing_subscriber::fmt()
-        .with_env_filter(config.filter.clone())
-        .with_writer(io::stderr);
-    let as_text = match config.format {
-        LogFormat::Text => true,
-        LogFormat::Json => false,
-        LogFormat::Auto => io::stderr().is_terminal(),
-    };
-    if as_text {
-        lines.with_ansi(io::stderr().is_terminal()).init();
-    } else {
-        lines.json().flatten_event(true).init();
-    }
-    // Where, and not what: the message of a panic may hold what was being worked on.
-    panic::set_hook(Box::new(|panic| {
-        let location = panic.location().map(ToString::to_string);
-        error!(location, "a task panicked");
-    }));
 }

@@ -56,7 +56,11 @@ pub use self::{
     tls::{TlsError, check as check_tls},
     tokens::check as check_jwks,
 };
-use crate::{config::ServerConfig, proto::customer_service_server::CustomerService};
+use crate::{
+    config::ServerConfig,
+    proto::customer_service_server::CustomerService,
+    telemetry::{Listener, Telemetry},
+};
 
 /// The wait before accepting again after the system refused, for lack of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -68,14 +72,19 @@ pub struct Handles {
     pub health: Health,
     /// What it counts.
     pub counters: Arc<Counters>,
+    /// What its calls are seen with.
+    pub telemetry: Telemetry,
 }
 
 impl Handles {
     /// Those of a listener that will run with this configuration.
-    pub async fn new(config: &ServerConfig) -> Self {
+    pub async fn new(config: &ServerConfig, telemetry: &Telemetry) -> Self {
+        let counters = Arc::new(Counters::new(config.workers));
+        telemetry.metrics.collect(Listener(Arc::clone(&counters)));
         Self {
             health: Health::new().await,
-            counters: Arc::new(Counters::new(config.workers)),
+            counters,
+            telemetry: telemetry.clone(),
         }
     }
 }
@@ -110,6 +119,7 @@ pub async fn run<S: CustomerService>(
         shared: Shared {
             config: config.clone(),
             health: handles.health.clone(),
+            telemetry: handles.telemetry.clone(),
             callers,
             admission: Arc::clone(&admission),
         },

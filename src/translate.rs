@@ -3,8 +3,10 @@
 pub mod customer;
 mod envelope;
 mod json;
+mod path;
 mod redact;
 mod rejection;
+mod unknown;
 
 pub use self::redact::redact;
 use crate::{

@@ -1,29 +1,40 @@
 //! The way out: one RPC's REST call, from the request message to the response message.
 
+mod attempts;
+mod breaker;
 mod credentials;
 mod dial;
 mod http;
+mod observer;
 mod pool;
+mod quota;
 mod reply;
+mod retry;
 mod socket;
+mod time;
+
+use std::{io, sync::Arc};
 
 use ::http::header::InvalidHeaderValue;
-use tokio::time::Instant;
-use tracing::debug;
 
 use self::{
-    credentials::{Key, KeyRing},
-    http::{FOREVER, Failure, Http, Reached},
+    breaker::Breaker,
+    credentials::KeyRing,
+    http::Http,
+    observer::Observer,
+    quota::Quota,
+    retry::{Backoff, Budget},
 };
+pub use self::{breaker::BreakerConfig, dial::Resolver};
 use crate::{
     config::UpstreamConfig,
     context::Context,
-    error::{Error, Loss},
-    rest::{Call, Effect, Reply},
+    error::Error,
+    telemetry::{Attempts, Metrics},
     translate::{self, Operation},
 };
 
-/// Why the upstream can't be prepared. All of them are configuration errors.
+/// Why the upstream can't be prepared.
 #[derive(Debug, thiserror::Error)]
 pub enum BuildError {
     /// The host of the base URL can't be put into a request.
@@ -35,21 +46,48 @@ pub enum BuildError {
     /// The key can't be put into a header.
     #[error("the API key can't be put into a header")]
     Key(#[from] InvalidHeaderValue),
+    /// The thread that reads the key files again can't be started.
+    #[error("no thread can be started")]
+    Thread(#[source] io::Error),
 }
 
 /// OnboardFlow, as the gateway calls it.
 #[derive(Clone, Debug)]
 pub struct Upstream {
     http: Http,
+    shared: Arc<Shared>,
+}
+
+/// What all workers share.
+#[derive(Debug)]
+struct Shared {
     keys: KeyRing,
+    breaker: Breaker,
+    quota: Quota,
+    budget: Budget,
+    backoff: Backoff,
+    max_attempts: u32,
+    observer: Arc<dyn Observer>,
+    attempts: Attempts,
 }
 
 impl Upstream {
     /// Prepares all that calls have in common. Opens no connection yet.
-    pub fn new(config: &UpstreamConfig) -> Result<Self, BuildError> {
+    pub fn new(config: &UpstreamConfig, metrics: &Metrics) -> Result<Self, BuildError> {
+        let observer: Arc<dyn Observer> = Arc::new(metrics.clone());
+        let shared = Shared {
+            keys: KeyRing::new(&config.credentials, &observer)?,
+            breaker: Breaker::new(config.breaker),
+            quota: Quota::new(config.daily_quota),
+            budget: Budget::new(),
+            backoff: Backoff::default(),
+            max_attempts: config.max_attempts,
+            observer,
+            attempts: metrics.upstream.attempts(&config.base_url),
+        };
         Ok(Self {
             http: Http::new(config)?,
-            keys: KeyRing::new(&config.credentials)?,
+            shared: Arc::new(shared),
         })
     }
 
@@ -59,7 +97,7 @@ impl Upstream {
     pub fn for_worker(&self) -> Self {
         Self {
             http: self.http.for_worker(),
-            ..self.clone()
+            shared: Arc::clone(&self.shared),
         }
     }
 
@@ -70,35 +108,15 @@ impl Upstream {
         context: &Context,
     ) -> Result<Op::Response, Error> {
         let call = Op::encode(request)?;
-        let key = self.keys.for_call(context)?;
-        let reply = self.send(&call, &key, Op::EFFECT, context).await?;
-        let decoded = Op::decode(reply).map_err(|mut error| {
-            translate::redact(&mut error, &call);
-            error
+        let key = self.shared.keys.for_call(context, &call.site_key)?;
+        let ended = self.attempt(&call, &key, Op::EFFECT, context).await?;
+        let decoded = Op::decode(ended.reply).map_err(|mut error| {
+            translate::redact(&mut error, &call, &key.authorization);
+            error.after(ended.earlier)
         })?;
-        if !decoded.unknown_fields.is_empty() {
-            debug!(fields = ?decoded.unknown_fields, "OnboardFlow's reply has fields unknown to the gateway");
+        for path in &decoded.unknown_fields {
+            self.shared.observer.unknown_field(path);
         }
         Ok(decoded.message)
     }
-
-    async fn send(
-        &self,
-        call: &Call,
-        key: &Key,
-        effect: Effect,
-        context: &Context,
-    ) -> Result<Reply, Error> {
-        let sent = self.http.send(call, key, context, Instant::now() + FOREVER);
-        sent.await.map_err(|failure| lost(failure, effect))
-    }
-}
-
-/// A call without a reply.
-fn lost(failure: Failure, effect: Effect) -> Error {
-    let loss = match failure.reached {
-        Reached::Nothing | Reached::Connected => Loss::Unreachable,
-        Reached::Sent => Loss::Connection(effect),
-    };
-    Error::new(loss).because(failure.cause)
 }

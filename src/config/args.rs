@@ -6,6 +6,7 @@ use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
+use super::telemetry::Effective;
 use super::{
     checked::{Checked, address, boolean, checked, choice, duration, size, timeout},
     listener::{CallerArgs, ConnectionArgs},
@@ -22,6 +23,9 @@ pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+    /// The flags of what to do, as they are in force.
+    #[arg(skip)]
+    pub effective: Effective,
 }
 
 /// What to do.
@@ -29,7 +33,7 @@ pub struct Cli {
 #[expect(clippy::large_enum_variant, reason = "there is one, for a moment")]
 pub enum Command {
     /// Serve gRPC, and call OnboardFlow with the API key in ONBOARDFLOW_TOKEN or --token-file.
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Serve gRPC in front of an emulated OnboardFlow, in one process with nothing to configure.
     Sandbox(SandboxArgs),
     /// Ask a gateway for its health, and exit with 0 if it is SERVING.
@@ -42,6 +46,10 @@ pub struct ServeArgs {
     /// Address for gRPC.
     #[arg(long, value_name = "ADDR", default_value = "[::]:50051", value_parser = checked(address))]
     pub(super) listen: Checked<SocketAddr>,
+    /// Address for the admin port: /livez, /readyz, /metrics, /config, /log, and grpc.health.v1 in
+    /// plaintext.
+    #[arg(long, value_name = "ADDR", default_value = "[::]:9090", value_parser = checked(address))]
+    pub(super) admin_listen: Checked<SocketAddr>,
     #[command(flatten)]
     pub(super) upstream: UpstreamArgs,
     #[command(flatten)]
@@ -66,6 +74,10 @@ pub struct SandboxArgs {
     /// Address for gRPC.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = checked(address))]
     pub(super) listen: Checked<SocketAddr>,
+    /// Address for the admin port: /livez, /readyz, /metrics, /config, /log, and grpc.health.v1 in
+    /// plaintext.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = checked(address))]
+    pub(super) admin_listen: Checked<SocketAddr>,
     /// Address for the emulated REST API, to call it with curl. A free port of 127.0.0.1 unless
     /// given.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", hide_default_value = true, value_parser = checked(address))]
@@ -146,8 +158,15 @@ pub enum LogFormat {
 impl Cli {
     /// Reads a command line, and the environment for what it leaves out.
     pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let matches = Self::command_with_variables().try_get_matches_from(args)?;
-        Self::from_arg_matches(&matches)
+        let mut command = Self::command_with_variables();
+        let matches = command.try_get_matches_from_mut(args)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        if let Some((name, matches)) = matches.subcommand()
+            && let Some(command) = command.find_subcommand(name)
+        {
+            cli.effective = Effective::of(command, matches);
+        }
+        Ok(cli)
     }
 
     /// Every flag, with its variable. Help shows the rule in place of the variables, as it would

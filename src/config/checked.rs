@@ -22,8 +22,18 @@ impl Problems {
         self.0.push(format!("--{flag}: {problem}"));
     }
 
+    /// Notes a problem with a variable that has no flag.
+    pub(super) fn add_variable(&mut self, variable: &str, problem: impl fmt::Display) {
+        self.0.push(format!("{variable}: {problem}"));
+    }
+
     /// The value, if it is one; notes the problem otherwise.
     pub(super) fn check<T>(&mut self, flag: &str, value: Checked<T>) -> Option<T> {
+        value.map_err(|problem| self.add(flag, problem)).ok()
+    }
+
+    /// The same, of a problem that has words of its own.
+    pub(super) fn note<T>(&mut self, flag: &str, value: Result<T, String>) -> Option<T> {
         value.map_err(|problem| self.add(flag, problem)).ok()
     }
 
@@ -80,6 +90,18 @@ pub(super) fn count(text: &str) -> Checked<usize> {
 /// One of the values that help names.
 pub(super) fn choice<T: ValueEnum>(text: &str) -> Checked<T> {
     T::from_str(text, false).map_err(|_| "must be one of the values that --help names")
+}
+
+/// A number of attempts.
+pub(super) fn attempts(text: &str) -> Checked<u32> {
+    let number = text.parse().ok().filter(|number| (1..=10).contains(number));
+    number.ok_or("must be a number from 1 to 10")
+}
+
+/// A number of calls.
+pub(super) fn quota(text: &str) -> Checked<u64> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or("must be a number above zero")
 }
 
 pub(super) fn boolean(text: &str) -> Checked<bool> {

@@ -6,7 +6,7 @@
 )]
 
 use std::{
-    env, fs,
+    env,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,7 +18,11 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::checked::{Checked, Problems, base_url, checked, choice, timeout};
+use super::{
+    checked::{Checked, Problems, attempts, base_url, checked, choice, quota, timeout},
+    keys::{KeyFiles, Keys, check_token},
+};
+use crate::upstream::{BreakerConfig, Resolver};
 
 /// How OnboardFlow is called.
 #[derive(Debug, Args)]
@@ -32,6 +36,10 @@ pub(super) struct UpstreamArgs {
     /// File with the API key; the variable ONBOARDFLOW_TOKEN can hold the key itself.
     #[arg(long, value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,
+    /// TOML file with the API keys of sites that have their own: `site_key = "API key"`. Other sites
+    /// use the key above; without one, their calls are refused.
+    #[arg(long, value_name = "FILE")]
+    pub(super) site_tokens_file: Option<PathBuf>,
     /// How the API key is presented: `Authorization: Token …` or `Authorization: Bearer …`.
     #[arg(long, value_name = "SCHEME", default_value = "token", value_parser = checked(choice::<AuthScheme>))]
     pub(super) auth_scheme: Checked<AuthScheme>,
@@ -42,6 +50,13 @@ pub(super) struct UpstreamArgs {
     /// Longest wait for a connection to OnboardFlow.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = checked(timeout))]
     pub(super) connect_timeout: Checked<Duration>,
+    /// Tries in all at one call, where a retry is safe.
+    #[arg(long, value_name = "N", default_value = "3", value_parser = checked(attempts))]
+    pub(super) max_attempts: Checked<u32>,
+    /// Calls that this instance makes at most with one API key a day (UTC), to stay within
+    /// OnboardFlow's plan: with several instances, each counts its own. Unlimited unless given.
+    #[arg(long, value_name = "N", value_parser = checked(quota))]
+    pub(super) daily_quota: Option<Checked<u64>>,
 }
 
 /// How an API key is presented.
@@ -77,6 +92,14 @@ pub struct UpstreamConfig {
     pub max_response_bytes: usize,
     /// The proxy on the way, if there is one.
     pub proxy: Option<Proxy>,
+    /// Finds the host's addresses; the system does, unless there is another.
+    pub resolver: Option<Resolver>,
+    /// Tries in all, where a retry is safe.
+    pub max_attempts: u32,
+    /// Calls a key and day (UTC) that this instance makes at most.
+    pub daily_quota: Option<u64>,
+    /// When to stop calling for a while.
+    pub breaker: BreakerConfig,
 }
 
 impl UpstreamConfig {
@@ -90,6 +113,10 @@ impl UpstreamConfig {
             connect_timeout: Duration::from_secs(2),
             max_response_bytes: 1 << 20,
             proxy: None,
+            resolver: None,
+            max_attempts: 3,
+            daily_quota: None,
+            breaker: BreakerConfig::default(),
         }
     }
 }
@@ -140,6 +167,15 @@ pub enum Credentials {
         /// How it is presented.
         scheme: AuthScheme,
     },
+    /// The gateway's own, from files that may change.
+    Files {
+        /// What the files held at the start.
+        keys: Keys,
+        /// Where to read them again.
+        files: KeyFiles,
+        /// How they are presented.
+        scheme: AuthScheme,
+    },
     /// The caller's `authorization` metadata is passed on.
     Caller,
 }
@@ -153,6 +189,8 @@ impl UpstreamArgs {
         let base_url = problems.check("upstream-url", self.upstream_url.clone());
         let connect_timeout = problems.check("connect-timeout", self.connect_timeout);
         let credentials = self.credentials(problems);
+        let max_attempts = problems.check("max-attempts", self.max_attempts);
+        let daily_quota = problems.check("daily-quota", self.daily_quota.transpose());
         let extra_roots = match self.upstream_ca {
             None => Some(Vec::new()),
             Some(file) => problems.check("upstream-ca", read_certificates(&file)),
@@ -167,6 +205,10 @@ impl UpstreamArgs {
             connect_timeout: connect_timeout?,
             max_response_bytes: max_response_bytes?,
             proxy: proxy?,
+            resolver: None,
+            max_attempts: max_attempts?,
+            daily_quota: daily_quota?,
+            breaker: BreakerConfig::default(),
         })
     }
 
@@ -174,38 +216,57 @@ impl UpstreamArgs {
         let variable = token_variable();
         let scheme = problems.check("auth-scheme", self.auth_scheme);
         let mode = problems.check("credentials", self.credentials)?;
-        let token = match (mode, variable, &self.token_file) {
-            (CredentialsMode::Caller, None, None) => return Some(Credentials::Caller),
-            (CredentialsMode::Caller, _, _) => {
-                problems.add(
-                    "credentials",
-                    "with `caller` the gateway must not hold a key too",
-                );
-                return None;
-            }
-            (CredentialsMode::Gateway, Some(_), Some(_)) => {
-                problems.add(
-                    "token-file",
-                    "can't be given together with ONBOARDFLOW_TOKEN",
-                );
-                return None;
-            }
-            (CredentialsMode::Gateway, None, None) => {
-                problems.add(
-                    "token-file",
-                    "is required, or ONBOARDFLOW_TOKEN with the API key",
-                );
-                return None;
-            }
-            (CredentialsMode::Gateway, Some(token), None) => token,
-            (CredentialsMode::Gateway, None, Some(file)) => fs::read_to_string(file)
-                .map_err(|error| problems.add("token-file", format_args!("can't be read: {error}")))
-                .ok()?,
+        let holds_none =
+            variable.is_none() && self.token_file.is_none() && self.site_tokens_file.is_none();
+        let problem = match mode {
+            CredentialsMode::Caller if holds_none => return Some(Credentials::Caller),
+            CredentialsMode::Caller => (
+                "credentials",
+                "with `caller` the gateway must not hold a key too",
+            ),
+            CredentialsMode::Gateway if variable.is_some() && self.token_file.is_some() => (
+                "token-file",
+                "can't be given together with ONBOARDFLOW_TOKEN",
+            ),
+            CredentialsMode::Gateway if holds_none => (
+                "token-file",
+                "is required, or ONBOARDFLOW_TOKEN with the API key, or --site-tokens-file",
+            ),
+            CredentialsMode::Gateway => return self.gateway_keys(variable, scheme?, problems),
         };
-        let token = problems.check("token-file", check_token(&token))?;
-        Some(Credentials::Gateway {
-            token,
-            scheme: scheme?,
+        problems.add(problem.0, problem.1);
+        None
+    }
+
+    fn gateway_keys(
+        &self,
+        variable: Option<String>,
+        scheme: AuthScheme,
+        problems: &mut Problems,
+    ) -> Option<Credentials> {
+        let fixed = match variable {
+            None => None,
+            Some(token) => Some(problems.check("token-file", check_token(&token))?),
+        };
+        let files = KeyFiles {
+            fixed,
+            default: self.token_file.clone(),
+            sites: self.site_tokens_file.clone(),
+        };
+        if let (Some(token), None) = (&files.fixed, &files.sites) {
+            let token = token.clone();
+            return Some(Credentials::Gateway { token, scheme });
+        }
+        let default = problems.note("token-file", files.read_default());
+        let sites = problems.note("site-tokens-file", files.read_sites());
+        let keys = Keys {
+            default: default?,
+            sites: sites?,
+        };
+        Some(Credentials::Files {
+            keys,
+            files,
+            scheme,
         })
     }
 }
@@ -230,17 +291,6 @@ fn read_certificates(file: &Path) -> Checked<Vec<CertificateDer<'static>>> {
         Err("holds no certificate")
     } else {
         Ok(certificates)
-    }
-}
-
-/// An API key: one word that a header can hold.
-fn check_token(text: &str) -> Checked<SecretString> {
-    let token = text.trim();
-    let is_word = !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic());
-    if is_word {
-        Ok(SecretString::from(token))
-    } else {
-        Err("the API key must be one word of printable ASCII")
     }
 }
 

@@ -54,7 +54,7 @@ fn message(error: &Error) -> String {
 fn details(error: &Error, request_id: &str) -> ErrorDetails {
     let row = error.kind.row();
     let mut metadata = HashMap::from([
-        ("write".to_owned(), row.write.as_str().to_owned()),
+        ("write".to_owned(), error.write().as_str().to_owned()),
         ("request_id".to_owned(), request_id.to_owned()),
     ]);
     if let Some(status) = error.http_status {

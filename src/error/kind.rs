@@ -47,7 +47,9 @@ pub enum Sent {
 }
 
 impl Sent {
-    fn write(self) -> Write {
+    /// What can be said of the write.
+    #[must_use]
+    pub fn write(self) -> Write {
         match self {
             Self::No => Write::NotSent,
             Self::Maybe => Write::Unknown,
@@ -94,6 +96,15 @@ impl Kind {
             Self::Lost(loss) => loss.row(),
             Self::Answered(answer) => answer.row(),
         }
+    }
+
+    /// Every kind, for what has to be known before it happens.
+    pub fn all() -> impl Iterator<Item = Self> {
+        let refused = Refusal::ALL.into_iter().map(Self::Refused);
+        let lost = Loss::ALL.into_iter().map(Self::Lost);
+        refused
+            .chain(lost)
+            .chain(Answer::ALL.into_iter().map(Self::Answered))
     }
 
     /// Whether OnboardFlow's limit of calls per day is what stands in the way.
@@ -169,6 +180,19 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 9] = [
+        Self::InvalidRequest,
+        Self::Unimplemented,
+        Self::CallerUnauthenticated,
+        Self::CallerNotAllowed,
+        Self::RequestTooLarge,
+        Self::Overloaded,
+        Self::Draining,
+        Self::CircuitOpen,
+        Self::QuotaSpent,
+    ];
+
     fn row(self) -> Row {
         let (code, reason) = match self {
             Self::InvalidRequest => (Code::InvalidArgument, "INVALID_REQUEST"),
@@ -199,6 +223,17 @@ pub enum Loss {
 }
 
 impl Loss {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Unreachable,
+        Self::DeadlineExceeded(Sent::No),
+        Self::DeadlineExceeded(Sent::Maybe),
+        Self::Connection(Effect::Creates),
+        Self::Connection(Effect::Updates),
+        Self::Internal(Sent::No),
+        Self::Internal(Sent::Maybe),
+    ];
+
     fn row(self) -> Row {
         match self {
             Self::Unreachable => row(Code::Unavailable, "UPSTREAM_UNREACHABLE", Write::NotSent),
@@ -259,6 +294,27 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// One for each row of the table.
+    pub const ALL: [Self; 17] = [
+        Self::BadRequest,
+        Self::PreconditionFailed,
+        Self::RefusedInBody,
+        Self::KeyRefused(KeyHolder::Gateway),
+        Self::KeyForbidden(KeyHolder::Gateway),
+        Self::NotFound,
+        Self::Conflict(Effect::Creates),
+        Self::Conflict(Effect::Updates),
+        Self::Timeout,
+        Self::TooManyRequests,
+        Self::Failed,
+        Self::NotImplemented,
+        Self::BadGateway(Effect::Updates),
+        Self::Maintenance,
+        Self::ContractBroken,
+        Self::Unreadable { applied: true },
+        Self::Unreadable { applied: false },
+    ];
+
     /// What an HTTP status says, or `None` for a 2xx, where the body decides.
     #[must_use]
     pub fn of_status(status: StatusCode, effect: Effect, key_holder: KeyHolder) -> Option<Self> {

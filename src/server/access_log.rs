@@ -1,38 +1,231 @@
-//! One line for each call that failed, at the level that its cause deserves. Nothing that a caller
-//! or OnboardFlow wrote is in it, but for the request id.
+//! The outermost layer: names each call, counts it, traces it, and logs how it ended.
+//!
+//! One line for each call that failed, at the level that its cause deserves, and one at debug for each
+//! that did not. Nothing that a caller or OnboardFlow wrote is in a line, but for the request id, the
+//! trace id, and the name of a caller that was identified.
 
-use http::StatusCode;
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context as TaskContext, Poll, ready},
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use http::{Request, Response, StatusCode};
+use tokio::time::Instant;
+use tonic::{Code, body::Body};
+use tower::{Layer, Service};
 use tracing::{Level, event};
 
 use crate::{
-    context::Context,
-    error::{Answer, Error, Kind, Loss, Refusal},
+    context::{Caller, Context},
+    error::{Answer, Error, Kind, Loss, Refusal, Write},
     rest::KeyHolder,
+    telemetry::{Method, Telemetry, code_name},
 };
 
-/// Logs a failed call.
-pub(super) fn failed(method: &str, error: &Error, context: &Context) {
-    let row = error.kind.row();
-    macro_rules! log {
-        ($level:ident) => {
-            event!(
-                Level::$level,
-                method = method.trim_start_matches('/'),
-                code = ?row.code,
-                reason = row.reason,
-                write = row.write.as_str(),
-                http_status = error.http_status.as_ref().map(StatusCode::as_u16),
-                request_id = context.request_id(),
-                caller = context.caller.as_ref().map(|caller| caller.name.as_str()),
-                "{error}",
-            )
-        };
+/// How a call failed, as an extension of its response.
+#[derive(Clone, Debug)]
+pub(super) struct Failed {
+    kind: Kind,
+    write: Write,
+    http_status: Option<StatusCode>,
+    /// For the log alone.
+    cause: String,
+}
+
+impl From<&Error> for Failed {
+    fn from(error: &Error) -> Self {
+        Self {
+            kind: error.kind,
+            write: error.write(),
+            http_status: error.http_status,
+            cause: error.to_string(),
+        }
     }
-    match level(error.kind) {
-        Level::ERROR => log!(ERROR),
-        Level::WARN => log!(WARN),
-        _ => log!(INFO),
+}
+
+/// Sees every call.
+#[derive(Clone, Debug)]
+pub(super) struct AccessLogLayer {
+    telemetry: Telemetry,
+    max_timeout: Duration,
+}
+
+impl AccessLogLayer {
+    pub(super) fn new(telemetry: &Telemetry, max_timeout: Duration) -> Self {
+        Self {
+            telemetry: telemetry.clone(),
+            max_timeout,
+        }
     }
+}
+
+impl<S> Layer<S> for AccessLogLayer {
+    type Service = AccessLog<S>;
+
+    fn layer(&self, inner: S) -> AccessLog<S> {
+        AccessLog {
+            inner,
+            layer: self.clone(),
+        }
+    }
+}
+
+/// The service of [`AccessLogLayer`].
+#[derive(Clone, Debug)]
+pub(super) struct AccessLog<S> {
+    inner: S,
+    layer: AccessLogLayer,
+}
+
+type Answered = Result<Response<Body>, Infallible>;
+
+impl<S> Service<Request<Body>> for AccessLog<S>
+where
+    S: Service<
+            Request<Body>,
+            Response = Response<Body>,
+            Error = Infallible,
+            Future = BoxFuture<'static, Answered>,
+        >,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Observed;
+
+    fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Observed {
+        let started = Instant::now();
+        let Telemetry { metrics, tracer } = &self.layer.telemetry;
+        let method = Arc::clone(metrics.calls.method(request.uri().path()));
+        method.started();
+        let deadline = started + self.layer.max_timeout;
+        let mut context = Context::new(request.headers(), deadline);
+        context.trace = tracer.call(&method.name, request.headers());
+        request.extensions_mut().insert(context.clone());
+        Observed {
+            call: Some(Call {
+                telemetry: self.layer.telemetry.clone(),
+                method,
+                context,
+                started,
+            }),
+            answered: self.inner.call(request),
+        }
+    }
+}
+
+/// A call under way. Dropped before its end, it counts as cancelled.
+pub(super) struct Observed {
+    call: Option<Call>,
+    answered: BoxFuture<'static, Answered>,
+}
+
+impl Future for Observed {
+    type Output = Answered;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Answered> {
+        let Ok(mut response) = ready!(self.answered.as_mut().poll(cx));
+        if let Some(mut call) = self.call.take() {
+            call.context.caller = response.extensions_mut().remove::<Arc<Caller>>();
+            match response.extensions_mut().remove::<Failed>() {
+                None => call.succeeded(),
+                Some(failed) => call.failed(&failed),
+            }
+        }
+        Poll::Ready(Ok(response))
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        if let Some(call) = self.call.take() {
+            call.cancelled();
+        }
+    }
+}
+
+struct Call {
+    telemetry: Telemetry,
+    method: Arc<Method>,
+    context: Context,
+    started: Instant,
+}
+
+/// Logs a call, with the fields that every line has.
+macro_rules! log {
+    ($call:expr, $level:ident, $duration:expr, $code:expr, { $($own:tt)* }, $($message:tt)+) => {
+        event!(
+            Level::$level,
+            method = &*$call.method.name,
+            code = code_name($code),
+            $($own)*
+            attempts = $call.context.progress.attempts(),
+            duration_ms = millis($duration),
+            upstream_ms = millis($call.context.progress.upstream()),
+            caller = $call.context.caller.as_ref().map(|caller| caller.name.as_str()),
+            request_id = $call.context.request_id(),
+            trace_id = $call.context.trace.id(),
+            $($message)+
+        )
+    };
+}
+
+impl Call {
+    fn succeeded(self) {
+        let duration = self.ended(Code::Ok);
+        self.context.trace.end(Code::Ok, None);
+        log!(self, DEBUG, duration, Code::Ok, {}, "served");
+    }
+
+    fn failed(self, failed: &Failed) {
+        let row = failed.kind.row();
+        let duration = self.ended(row.code);
+        self.telemetry
+            .metrics
+            .calls
+            .failed(&self.method, failed.kind);
+        self.context.trace.end(row.code, Some(row));
+        macro_rules! failed_at {
+            ($level:ident) => {
+                log!(self, $level, duration, row.code, {
+                    reason = row.reason,
+                    write = failed.write.as_str(),
+                    http_status = failed.http_status.as_ref().map(StatusCode::as_u16),
+                }, "{}", failed.cause)
+            };
+        }
+        match level(failed.kind) {
+            Level::ERROR => failed_at!(ERROR),
+            Level::WARN => failed_at!(WARN),
+            _ => failed_at!(INFO),
+        }
+    }
+
+    /// The caller went before its answer came, or reset the stream.
+    fn cancelled(self) {
+        let duration = self.ended(Code::Cancelled);
+        self.context.trace.end(Code::Cancelled, None);
+        let write = self.context.progress.sent().write();
+        log!(self, INFO, duration, Code::Cancelled, { write = write.as_str(), }, "the caller went");
+    }
+
+    fn ended(&self, code: Code) -> Duration {
+        let duration = self.started.elapsed();
+        self.method.handled(code, duration);
+        duration
+    }
+}
+
+/// Milliseconds, to the microsecond.
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 1e6).round() / 1e3
 }
 
 /// Error: an operator has to act. Warn: something outside is failing. Info: the caller's business.

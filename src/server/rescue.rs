@@ -1,4 +1,4 @@
-//! Names each call and its caller, and turns every way in which it can fail into the status of the table.
+//! Names the caller, and turns every way in which a call can fail into the status of the table.
 //!
 //! Below stand layers that fail with an [`Error`], the service, whose errors come through tonic as
 //! the source of a bare status, tonic itself, which has statuses of its own for messages that it
@@ -9,7 +9,6 @@ use std::{
     panic::AssertUnwindSafe,
     sync::Arc,
     task::{Context as TaskContext, Poll},
-    time::Duration,
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
@@ -19,7 +18,7 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{
-    access_log,
+    access_log::Failed,
     callers::{Callers, Peer},
 };
 use crate::{
@@ -27,21 +26,9 @@ use crate::{
     error::{Error, Loss, Refusal, Sent},
 };
 
-/// Names each call and its caller, and gives its failure a status with details.
+/// Names a call's caller, and gives its failure a status with details.
 #[derive(Clone, Debug)]
-pub(super) struct RescueLayer {
-    max_timeout: Duration,
-    callers: Arc<Callers>,
-}
-
-impl RescueLayer {
-    pub(super) fn new(max_timeout: Duration, callers: Arc<Callers>) -> Self {
-        Self {
-            max_timeout,
-            callers,
-        }
-    }
-}
+pub(super) struct RescueLayer(pub(super) Arc<Callers>);
 
 impl<S> Layer<S> for RescueLayer {
     type Service = Rescue<S>;
@@ -49,7 +36,7 @@ impl<S> Layer<S> for RescueLayer {
     fn layer(&self, inner: S) -> Rescue<S> {
         Rescue {
             inner,
-            names: self.clone(),
+            callers: Arc::clone(&self.0),
         }
     }
 }
@@ -58,7 +45,7 @@ impl<S> Layer<S> for RescueLayer {
 #[derive(Clone, Debug)]
 pub(super) struct Rescue<S> {
     inner: S,
-    names: RescueLayer,
+    callers: Arc<Callers>,
 }
 
 impl<S> Service<Request<Body>> for Rescue<S>
@@ -76,8 +63,7 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let (context, identified) = self.names.context(&request);
-        let method = request.uri().path().to_owned();
+        let (context, identified) = context(&self.callers, &request);
         let call = identified.map(|()| {
             request.extensions_mut().insert(context.clone());
             AssertUnwindSafe(self.inner.call(request)).catch_unwind()
@@ -93,27 +79,31 @@ where
                 // The panic hook has logged where; what a panic says may be customer data.
                 Err(_) => Err(Error::new(Loss::Internal(context.progress.sent())).into()),
             };
-            let mut response = answered.unwrap_or_else(|status| dress(&status, &method, &context));
+            let mut response = answered.unwrap_or_else(|status| dress(&status, &context));
             response
                 .headers_mut()
                 .insert(REQUEST_ID, context.request_id);
+            if let Some(caller) = context.caller {
+                // For the access log.
+                response.extensions_mut().insert(caller);
+            }
             Ok(response)
         })
     }
 }
 
-impl RescueLayer {
-    /// The call's context, with its caller, unless that one may not call.
-    fn context(&self, request: &Request<Body>) -> (Context, Result<(), Error>) {
-        let headers = request.headers();
-        let mut context = Context::new(headers, Instant::now() + self.max_timeout);
-        let identified = match request.extensions().get::<Arc<Peer>>() {
-            Some(peer) => self.callers.identify(headers, peer),
-            None => Err(Error::new(Loss::Internal(Sent::No)).because("call without a peer")),
-        };
-        let identified = identified.map(|caller| context.caller = caller);
-        (context, identified)
-    }
+/// The call's context, with its caller, unless that one may not call.
+fn context(callers: &Callers, request: &Request<Body>) -> (Context, Result<(), Error>) {
+    let headers = request.headers();
+    // The access log has put it there.
+    let context = request.extensions().get::<Context>().cloned();
+    let mut context = context.unwrap_or_else(|| Context::new(headers, Instant::now()));
+    let identified = match request.extensions().get::<Arc<Peer>>() {
+        Some(peer) => callers.identify(headers, peer),
+        None => Err(Error::new(Loss::Internal(Sent::No)).because("call without a peer")),
+    };
+    let identified = identified.map(|caller| context.caller = caller);
+    (context, identified)
 }
 
 /// The response, unless it is a failure: then its status.
@@ -130,15 +120,13 @@ fn failure(mut response: Response<Body>) -> Result<Response<Body>, Status> {
     }
 }
 
-/// The response for a failure, with all its details. This is where it is logged.
-fn dress(status: &Status, method: &str, context: &Context) -> Response<Body> {
-    let mut dressed = if let Some(error) = Error::of_status(status) {
-        access_log::failed(method, error, context);
-        error.to_status(context.request_id())
+/// The response for a failure, with all its details, and with what the access log says of it.
+fn dress(status: &Status, context: &Context) -> Response<Body> {
+    let (mut dressed, failed) = if let Some(error) = Error::of_status(status) {
+        (error.to_status(context.request_id()), Failed::from(error))
     } else {
         let error = tonics_own(status, context);
-        access_log::failed(method, &error, context);
-        error.to_status(context.request_id())
+        (error.to_status(context.request_id()), Failed::from(&error))
     };
     // An unknown encoding is answered with the known ones.
     if let Some(encodings) = status.metadata().get("grpc-accept-encoding") {
@@ -146,7 +134,9 @@ fn dress(status: &Status, method: &str, context: &Context) -> Response<Body> {
             .metadata_mut()
             .insert("grpc-accept-encoding", encodings.clone());
     }
-    dressed.into_http()
+    let mut response = dressed.into_http();
+    response.extensions_mut().insert(failed);
+    response
 }
 
 /// What tonic's own statuses mean: all but the last are about the request message.

@@ -8,6 +8,7 @@ use tonic::{body::Body, codec::CompressionEncoding, service::Routes};
 use tower::{Service as _, ServiceBuilder, util::BoxCloneSyncService};
 
 use super::{
+    access_log::AccessLogLayer,
     callers::Callers,
     deadline::DeadlineLayer,
     health::Health,
@@ -20,6 +21,7 @@ use crate::{
         self,
         customer_service_server::{CustomerService, CustomerServiceServer},
     },
+    telemetry::Telemetry,
 };
 
 /// The stack in front of the service. Boxed, so that no signature carries its type.
@@ -37,6 +39,7 @@ pub(super) struct Router {
 pub(super) struct Shared {
     pub(super) config: ServerConfig,
     pub(super) health: Health,
+    pub(super) telemetry: Telemetry,
     pub(super) callers: Arc<Callers>,
     pub(super) admission: Arc<Admission>,
 }
@@ -81,13 +84,12 @@ fn stack<S: CustomerService>(service: S, shared: &Shared) -> Stack {
         .max_decoding_message_size(config.max_request_bytes);
 
     let stack = ServiceBuilder::new()
-        // Names the call and its caller, and turns every failure below into a status with details:
-        // an `Error` of ours, a bare status of tonic's, a panic. A caller that may not call takes
-        // no one's place.
-        .layer(RescueLayer::new(
-            config.max_timeout,
-            Arc::clone(&shared.callers),
-        ))
+        // Names the call, and sees all that becomes of it.
+        .layer(AccessLogLayer::new(&shared.telemetry, config.max_timeout))
+        // Names the caller, and turns every failure below into a status with details: an `Error`
+        // of ours, a bare status of tonic's, a panic. A caller that may not call takes no one's
+        // place.
+        .layer(RescueLayer(Arc::clone(&shared.callers)))
         // Refuses what is too much, before it costs anything.
         .layer(LimitLayer(Arc::clone(&shared.admission)))
         // Bounds everything below, and drops it when the time is up: that ends the REST call.

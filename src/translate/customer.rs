@@ -10,6 +10,7 @@ use super::{
     Decoded, Operation,
     envelope::{self, Event, TIMESTAMP_SECONDS},
     json::{self, AsJson, FromJson},
+    path::Path,
 };
 use crate::{
     error::{Answer, Error, Violation},
@@ -22,6 +23,9 @@ use crate::{
 
 /// The trailing slash is part of it.
 const PATH: &str = "/api/v1/customer/";
+
+/// What the JSON of most calls fits into.
+const BODY_BYTES: usize = 512;
 
 /// `CreateCustomer`: `POST /api/v1/customer/`.
 #[derive(Debug)]
@@ -153,12 +157,14 @@ fn encode(method: Method, record: Record) -> Result<Call, Error> {
         custom_properties: record.custom_properties.as_ref().map(AsJson),
     };
     // Maps with string keys and finite numbers: JSON can hold them all.
-    let body = serde_json::to_vec(&body).map_err(|error| Error::invalid(vec![]).because(error))?;
+    let mut json = Vec::with_capacity(BODY_BYTES);
+    serde_json::to_writer(&mut json, &body)
+        .map_err(|error| Error::invalid(vec![]).because(error))?;
     Ok(Call {
         method,
         path: PATH,
         site_key: record.site_key,
-        body: Bytes::from(body),
+        body: Bytes::from(json),
     })
 }
 
@@ -175,7 +181,8 @@ fn violations(record: &Record) -> Vec<Violation> {
         Some(customer) => customer_violations(customer, &mut found),
     }
     if let Some(properties) = &record.custom_properties {
-        json::violations("custom_properties", properties, &mut found);
+        let path = Path::Field(&Path::Root, "custom_properties");
+        json::violations(path, properties, &mut found);
     }
     found
 }

@@ -11,14 +11,11 @@ use serde::{
     de::{self, DeserializeOwned, IgnoredAny, MapAccess, Visitor},
 };
 
-use super::{Decoded, json::FromJson, rejection};
+use super::{Decoded, json::FromJson, rejection, unknown};
 use crate::{
     error::{Answer, Error},
     rest::{Effect, Ending, Reply},
 };
-
-/// Most unknown fields that one reply is asked for.
-const MAX_UNKNOWN: usize = 16;
 
 /// Unix time in milliseconds, as events have it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -170,13 +167,11 @@ pub(super) fn open<D: DeserializeOwned>(
 }
 
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<Decoded<T>, serde_json::Error> {
-    let mut json = serde_json::Deserializer::from_slice(body);
+    // Checked as a whole, which is quicker than string by string.
+    let text = str::from_utf8(body).map_err(|_| de::Error::custom("not UTF-8"))?;
+    let mut json = serde_json::Deserializer::from_str(text);
     let mut unknown_fields = Vec::new();
-    let message = serde_ignored::deserialize(&mut json, |path| {
-        if unknown_fields.len() < MAX_UNKNOWN {
-            unknown_fields.push(path.to_string());
-        }
-    })?;
+    let message = unknown::deserialize(&mut json, &mut unknown_fields)?;
     json.end()?;
     Ok(Decoded {
         message,

@@ -11,6 +11,7 @@ use serde::{
     de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor},
 };
 
+use super::path::Path;
 use crate::error::Violation;
 
 /// The largest whole number that a double holds exactly with all its neighbours.
@@ -58,21 +59,22 @@ fn serialize_number<S: Serializer>(value: f64, serializer: S) -> Result<S::Ok, S
 }
 
 /// What JSON can't say of the values below `path`: NaN, infinity, and a value of no kind.
-pub(super) fn violations(path: &str, value: &Struct, found: &mut Vec<Violation>) {
+pub(super) fn violations(path: Path<'_>, value: &Struct, found: &mut Vec<Violation>) {
     for (key, value) in &value.fields {
-        value_violations(&format!("{path}.{key}"), value, found);
+        value_violations(Path::Field(&path, key), value, found);
     }
 }
 
-fn value_violations(path: &str, value: &Value, found: &mut Vec<Violation>) {
+fn value_violations(path: Path<'_>, value: &Value, found: &mut Vec<Violation>) {
+    let mut violation = |rule| found.push(Violation::new(path.to_string(), rule));
     match &value.kind {
-        None => found.push(Violation::new(path, "has no value; use null to say so")),
+        None => violation("has no value; use null to say so"),
         Some(Kind::NumberValue(number)) if !number.is_finite() => {
-            found.push(Violation::new(path, "must be a finite number"));
+            violation("must be a finite number");
         }
         Some(Kind::ListValue(list)) => {
             for (index, value) in list.values.iter().enumerate() {
-                value_violations(&format!("{path}[{index}]"), value, found);
+                value_violations(Path::Index(&path, index), value, found);
             }
         }
         Some(Kind::StructValue(value)) => violations(path, value, found),
@@ -222,7 +224,11 @@ mod tests {
             fields: [("list".to_owned(), Kind::ListValue(list).into())].into(),
         };
         let mut found = Vec::new();
-        violations("custom_properties", &value, &mut found);
+        violations(
+            Path::Field(&Path::Root, "custom_properties"),
+            &value,
+            &mut found,
+        );
         let fields: Vec<_> = found.iter().map(|v| v.field.as_str()).collect();
         assert_eq!(
             fields,

@@ -1,23 +1,24 @@
-//! Takes customer data out of what OnboardFlow says of a call.
+//! Takes customer data, and the API key, out of what OnboardFlow says of a call.
 //!
 //! Validation messages may quote the value that they refuse. The caller knows it, but statuses are
 //! logged on the way, so no value of the request is passed on in one.
 
 use std::borrow::Cow;
 
+use http::HeaderValue;
 use serde_json::Value;
 
 use crate::{error::Error, rest::Call};
 
 const REDACTED: &str = "[redacted]";
 
-/// Replaces the values that `call` sent, and whatever looks like an address, in the text that
-/// OnboardFlow gave for `error`.
-pub fn redact(error: &mut Error, call: &Call) {
+/// Replaces the values that `call` sent, the key in `authorization` that it carried, and whatever
+/// looks like an address, in the text that OnboardFlow gave for `error`.
+pub fn redact(error: &mut Error, call: &Call, authorization: &HeaderValue) {
     if error.says.is_none() && error.violations.is_empty() {
         return;
     }
-    let sent = sent_texts(call);
+    let sent = sent_texts(call, authorization);
     if let Some(says) = &mut error.says {
         redact_text(says, &sent);
     }
@@ -26,10 +27,16 @@ pub fn redact(error: &mut Error, call: &Call) {
     }
 }
 
-/// Every text among the values that the call sent, the longest first, so that one that holds
+/// The key, and every text among the values that the call sent, the longest first, so that one that holds
 /// another is replaced whole.
-fn sent_texts(call: &Call) -> Vec<String> {
+fn sent_texts(call: &Call, authorization: &HeaderValue) -> Vec<String> {
     let mut texts = Vec::new();
+    // Behind the scheme.
+    let key = authorization
+        .to_str()
+        .ok()
+        .and_then(|value| value.rsplit(' ').next());
+    texts.extend(key.filter(|key| !key.is_empty()).map(str::to_lowercase));
     if let Ok(body) = serde_json::from_slice::<Value>(&call.body) {
         collect(&body, &mut texts);
     }
@@ -113,12 +120,20 @@ mod tests {
         error
             .violations
             .push(Violation::new("customer.id", says.to_owned()));
-        redact(&mut error, &call);
+        redact(&mut error, &call, &HeaderValue::from_static("Token 5ec2e7"));
         assert_eq!(
             error.says.as_deref(),
             Some(&*error.violations[0].description)
         );
         error.says.unwrap().into_owned()
+    }
+
+    #[test]
+    fn the_key_is_taken_out() {
+        assert_eq!(
+            redacted("Token 5ec2e7 is unknown (5EC2E7).", "Joe"),
+            "Token [redacted] is unknown ([redacted])."
+        );
     }
 
     #[test]

@@ -2,14 +2,18 @@
 //!
 //! Names are resolved for every connection, so that a change is followed as connections end.
 
-use std::{sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration, vec};
 
 use bytes::Bytes;
 use http::Uri;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use hyper_util::{
-    client::legacy::connect::{HttpConnector, proxy::Tunnel},
+    client::legacy::connect::{
+        HttpConnector,
+        dns::{GaiAddrs, GaiResolver, Name},
+        proxy::Tunnel,
+    },
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
 use rustls::{
@@ -24,7 +28,7 @@ use tokio::{
     time::timeout,
 };
 use tokio_rustls::TlsConnector;
-use tower::{Service as _, ServiceExt as _};
+use tower::{Service as _, ServiceExt as _, util::BoxCloneSyncService};
 use tracing::debug;
 
 use super::{
@@ -40,6 +44,15 @@ use crate::{
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How often it asks before it gives up.
 const KEEPALIVE_PROBES: u32 = 3;
+
+/// Finds the addresses of a host's name.
+pub type Resolver = BoxCloneSyncService<Name, vec::IntoIter<SocketAddr>, io::Error>;
+
+/// The system's, asked on threads, as it blocks.
+fn system_resolver() -> Resolver {
+    let as_list = |addresses: GaiAddrs| addresses.collect::<Vec<_>>().into_iter();
+    BoxCloneSyncService::new(GaiResolver::new().map_response(as_list))
+}
 
 /// A new connection.
 pub(super) struct Connection {
@@ -60,7 +73,7 @@ pub(super) enum Sender {
 pub(super) struct Dialer {
     /// Scheme, host and port of the upstream.
     target: Uri,
-    tcp: HttpConnector,
+    tcp: HttpConnector<Resolver>,
     proxy: Option<Proxy>,
     tls: Option<Tls>,
     timeout: Duration,
@@ -80,7 +93,8 @@ impl std::fmt::Debug for Tls {
 
 impl Dialer {
     pub(super) fn new(target: Uri, config: &UpstreamConfig) -> Result<Self, BuildError> {
-        let mut tcp = HttpConnector::new();
+        let resolver = config.resolver.clone().unwrap_or_else(system_resolver);
+        let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_keepalive(Some(KEEPALIVE));
@@ -109,7 +123,9 @@ impl Dialer {
 
     /// Opens a connection, within the connect timeout.
     pub(super) async fn dial(&self) -> Result<Connection, Source> {
-        timeout(self.timeout, self.connect())
+        // Boxed, as it is as large as it is seldom: every call's future would have room for it, and
+        // be copied with it.
+        timeout(self.timeout, Box::pin(self.connect()))
             .await
             .map_err(|_| "no connection within --connect-timeout")?
     }

@@ -3,7 +3,7 @@
 //! What all calls have in common (address, headers, TLS) is prepared once. Redirects are not
 //! followed, as one would turn a write into a read.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use ::http::{
     HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version,
@@ -15,7 +15,7 @@ use ::http::{
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::{body::Incoming, client::conn::TrySendError};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{
     BuildError,
@@ -23,13 +23,16 @@ use super::{
     dial::Dialer,
     pool::{Channel, Exclusive, Lease, Pool},
     reply,
+    retry::Reached,
     socket::Socket,
+    time::within,
 };
 use crate::{
     config::UpstreamConfig,
     context::{Context, Progress, REQUEST_ID},
     error::{Sent, Source},
     rest::{Call, Ending, Reply},
+    telemetry::Attempt,
 };
 
 /// Sent as `User-Agent`.
@@ -41,24 +44,11 @@ const UNSET: HeaderValue = HeaderValue::from_static("");
 
 type Outgoing = Request<Full<Bytes>>;
 
-/// How far an attempt got, when it ended without the head of a reply.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reached {
-    /// There was no connection.
-    Nothing,
-    /// There was a connection, and no byte of the request left through it; or the server said that
-    /// it refused to look at the request.
-    Connected,
-    /// Some of the request may have arrived.
-    Sent,
-}
-
 /// An attempt without a reply.
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) reached: Reached,
     /// Whether the time of the attempt was up.
-    #[expect(dead_code, reason = "for retries, which come next")]
     pub(super) timed_out: bool,
     /// Whether it was the connection that had ended, before it took the request.
     ending: bool,
@@ -111,19 +101,23 @@ impl Http {
         }
     }
 
-    /// Sends a call once, and reads what comes back until `until`. A status that is no success is
+    /// Sends a call once, and reads what comes back, until `until` if there is such a time. A status that is no success is
     /// a [`Reply`] like any other.
     pub(super) async fn send(
         &self,
         call: &Call,
         key: &Key,
         context: &Context,
-        until: Instant,
+        attempt: &Attempt,
+        until: Option<Instant>,
     ) -> Result<Reply, Failure> {
         loop {
             let lease = self.pool.lease().await.map_err(Failure::unconnected)?;
             let reused = lease.reused;
-            match self.exchange(lease, call, key, context, until).await {
+            match self
+                .exchange(lease, call, key, context, attempt, until)
+                .await
+            {
                 // A kept connection that the server closed: the commonest failure in life, and no
                 // attempt at all, as nothing left. The pool runs out of them.
                 Err(Failure { ending: true, .. }) if reused => {}
@@ -138,9 +132,11 @@ impl Http {
         call: &Call,
         key: &Key,
         context: &Context,
-        until: Instant,
+        attempt: &Attempt,
+        until: Option<Instant>,
     ) -> Result<Reply, Failure> {
         let mut request = self.target.request(call, key, context)?;
+        attempt.inject(request.headers_mut());
         match lease.channel {
             Channel::Exclusive(mut connection) => {
                 let response = exclusively(&mut connection, request, &context.progress, until);
@@ -154,23 +150,23 @@ impl Http {
                 self.target.address_for_http2(&mut request);
                 let claim = Claim::new(&context.progress);
                 let sent = sender.try_send_request(request);
-                let response = match timeout_at(until, sent).await {
-                    Ok(Ok(response)) => response,
-                    Ok(Err(failed)) => {
+                let response = match within(until, sent).await {
+                    Some(Ok(response)) => response,
+                    Some(Err(failed)) => {
                         let failure = claim.failed(failed);
                         if failure.ending {
                             self.pool.forget(&user);
                         }
                         return Err(failure);
                     }
-                    Err(_) => return Err(Failure::timed_out(Reached::Sent)),
+                    None => return Err(Failure::timed_out(Reached::Sent)),
                 };
                 Ok(self.read(response, key, until).await)
             }
         }
     }
 
-    async fn read(&self, response: Response<Incoming>, key: &Key, until: Instant) -> Reply {
+    async fn read(&self, response: Response<Incoming>, key: &Key, until: Option<Instant>) -> Reply {
         let (head, body) = response.into_parts();
         let limit = self.target.max_response_bytes;
         let (body, ending) = reply::read(&head.headers, body, limit, until).await;
@@ -189,18 +185,18 @@ async fn exclusively(
     connection: &mut Exclusive,
     request: Outgoing,
     progress: &Progress,
-    until: Instant,
+    until: Option<Instant>,
 ) -> Result<Response<Incoming>, Failure> {
     let evidence = Evidence::new(&connection.socket, progress);
-    match timeout_at(until, connection.sender.try_send_request(request)).await {
-        Ok(Ok(response)) => Ok(response),
-        Ok(Err(failed)) => Err(Failure {
+    match within(until, connection.sender.try_send_request(request)).await {
+        Some(Ok(response)) => Ok(response),
+        Some(Err(failed)) => Err(Failure {
             reached: evidence.reached(),
             timed_out: false,
             ending: evidence.reached() == Reached::Connected,
             cause: failed.into_error().into(),
         }),
-        Err(_) => Err(Failure::timed_out(evidence.reached())),
+        None => Err(Failure::timed_out(evidence.reached())),
     }
 }
 
@@ -365,9 +361,6 @@ impl Target {
         *headers = self.headers.clone();
         headers.insert(AUTHORIZATION, key.authorization.clone());
         headers.insert(REQUEST_ID, context.request_id.clone());
-        for (name, value) in context.trace.headers() {
-            headers.insert(name, value.clone());
-        }
         Ok(request)
     }
 
@@ -398,6 +391,3 @@ impl Target {
         .map_err(Into::into)
     }
 }
-
-/// A time that no attempt is meant to reach.
-pub(super) const FOREVER: Duration = Duration::from_secs(24 * 3600);

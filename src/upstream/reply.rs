@@ -13,8 +13,9 @@ use bytes::{Bytes, BytesMut};
 use flate2::read::MultiGzDecoder;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
+use super::time::within;
 use crate::rest::Ending;
 
 /// Reads a body up to the cap, and stops reading there or at `until`. The cap holds for what was
@@ -23,7 +24,7 @@ pub(super) async fn read(
     headers: &HeaderMap,
     body: Incoming,
     limit: usize,
-    until: Instant,
+    until: Option<Instant>,
 ) -> (Bytes, Ending) {
     let (body, ending) = collect(body, limit, until).await;
     match headers.get(CONTENT_ENCODING) {
@@ -34,18 +35,18 @@ pub(super) async fn read(
     }
 }
 
-async fn collect(mut body: Incoming, limit: usize, until: Instant) -> (Bytes, Ending) {
+async fn collect(mut body: Incoming, limit: usize, until: Option<Instant>) -> (Bytes, Ending) {
     // Nearly every body comes in one piece, which needs no copy.
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let ending = loop {
-        let mut chunk = match timeout_at(until, body.frame()).await {
-            Ok(Some(Ok(frame))) => match frame.into_data() {
+        let mut chunk = match within(until, body.frame()).await {
+            Some(Some(Ok(frame))) => match frame.into_data() {
                 Ok(chunk) => chunk,
                 Err(_trailers) => continue,
             },
-            Ok(None) => break Ending::Complete,
-            Ok(Some(Err(_))) | Err(_) => break Ending::CutShort,
+            Some(None) => break Ending::Complete,
+            Some(Some(Err(_))) | None => break Ending::CutShort,
         };
         let room = limit - first.len() - rest.len();
         let fits = chunk.len() <= room;

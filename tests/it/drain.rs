@@ -166,7 +166,13 @@ async fn a_peer_that_ignores_the_goaway_is_refused() {
 /// A sandbox, with a call in it that takes 90 seconds.
 async fn stuck_sandbox(flags: &[&str]) -> Child {
     let mut child = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"))
-        .args(["sandbox", "--listen", "127.0.0.1:0"])
+        .args([
+            "sandbox",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+        ])
         .args(flags)
         .env_clear()
         .stdin(Stdio::null())

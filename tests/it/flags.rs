@@ -13,7 +13,13 @@ use crate::support::certificates::{Authority, Secret};
 async fn serve(flags: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"));
     command
-        .args(["serve", "--listen", "127.0.0.1:0"])
+        .args([
+            "serve",
+            "--listen",
+            "127.0.0.1:0",
+            "--admin-listen",
+            "127.0.0.1:0",
+        ])
         .args(flags)
         .env_clear()
         .env("ONBOARDFLOW_TOKEN", crate::support::KEY)

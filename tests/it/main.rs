@@ -16,6 +16,8 @@ mod drain;
 mod flags;
 mod limits;
 mod program;
+mod resilience;
 mod rotation;
 mod support;
+mod telemetry;
 mod tls;

@@ -36,13 +36,22 @@ async fn refusal(args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, Str
     )
 }
 
+/// On ports that nobody else has.
+const SANDBOX: [&str; 5] = [
+    "sandbox",
+    "--listen",
+    "127.0.0.1:0",
+    "--admin-listen",
+    "127.0.0.1:0",
+];
+
 /// A running sandbox, and the address that it prints for gRPC.
 async fn sandbox() -> (Child, SocketAddr) {
     sandbox_with(&[]).await
 }
 
 async fn sandbox_with(flags: &[&str]) -> (Child, SocketAddr) {
-    let args = [&["sandbox", "--listen", "127.0.0.1:0"], flags].concat();
+    let args = [&SANDBOX, flags].concat();
     let mut child = gateway(&args, &[]).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let line = lines.next_line().await.unwrap().unwrap();
@@ -222,7 +231,17 @@ async fn a_key_in_the_wrong_place_is_not_printed() {
 async fn a_port_that_is_taken_is_no_configuration_error() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (code, stderr) = refusal(&["sandbox", "--listen", &address], &[]).await;
+    let (code, stderr) = refusal(
+        &[
+            "sandbox",
+            "--listen",
+            &address,
+            "--admin-listen",
+            "127.0.0.1:0",
+        ],
+        &[],
+    )
+    .await;
     assert_eq!(code, Some(1));
     assert!(stderr.contains(&address), "{stderr}");
 }

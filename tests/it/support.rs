@@ -1,7 +1,10 @@
 //! What tests start: a gateway, and an upstream that says what it is told to say.
 
 pub mod certificates;
+mod fault;
 mod gateway;
+mod http;
+mod http2;
 pub mod logs;
 pub mod peer;
 mod upstream;
@@ -12,7 +15,10 @@ use tonic::Status;
 use tonic_types::StatusExt as _;
 
 pub use self::{
+    fault::{Chance, Fault, Faulty},
     gateway::{Config, Gateway},
+    http::http,
+    http2::{Http2, Manner},
     upstream::{Received, Upstream, nobody, response},
 };
 
@@ -77,7 +83,7 @@ pub struct Told {
 pub fn told(status: &Status) -> Told {
     assert_clean("status", &format!("{status:?}"));
     assert_clean("status details", &String::from_utf8_lossy(status.details()));
-    assert_clean("log", &logs::so_far());
+    assert_clean("log", &logs::unread());
     assert!(status.message().len() <= 1024, "{status:?}");
     let details = status.get_error_details();
     let info = details

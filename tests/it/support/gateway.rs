@@ -11,6 +11,7 @@ use onboardflow_gateway::{
     },
     server::{self, Handles},
     service::Service,
+    telemetry::Telemetry,
     upstream::Upstream,
 };
 use secrecy::SecretString;
@@ -32,6 +33,7 @@ pub struct Gateway {
 pub struct Config {
     pub upstream: UpstreamConfig,
     pub server: ServerConfig,
+    pub telemetry: Telemetry,
 }
 
 impl Config {
@@ -51,6 +53,7 @@ impl Config {
                 drain_timeout: Duration::from_secs(5),
                 ..ServerConfig::default()
             },
+            telemetry: Telemetry::default(),
         }
     }
 }
@@ -62,9 +65,10 @@ impl Gateway {
     }
 
     pub async fn start(config: Config) -> Self {
-        let upstream = Upstream::new(&config.upstream).unwrap();
+        let metrics = &config.telemetry.metrics;
+        let upstream = Upstream::new(&config.upstream, metrics).unwrap();
         let service = move || Service::new(upstream.for_worker());
-        Self::with(service, config.server).await
+        Self::seen(service, config.server, &config.telemetry).await
     }
 
     /// In front of a service that a test brings.
@@ -72,11 +76,19 @@ impl Gateway {
         service: impl Fn() -> S + Send + Sync + 'static,
         config: ServerConfig,
     ) -> Self {
+        Self::seen(service, config, &Telemetry::default()).await
+    }
+
+    async fn seen<S: CustomerService>(
+        service: impl Fn() -> S + Send + Sync + 'static,
+        config: ServerConfig,
+        telemetry: &Telemetry,
+    ) -> Self {
         logs::keep();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let handles = Handles::new(&config).await;
+        let handles = Handles::new(&config, telemetry).await;
         let running = handles.clone();
         let task = tokio::spawn(async move {
             let stop = async {

@@ -43,6 +43,21 @@ pub fn keep() {
     });
 }
 
+/// What was logged since somebody last asked, whole lines of it. Looking at everything each time
+/// would cost more with each test.
+pub fn unread() -> String {
+    static READ: Mutex<usize> = Mutex::new(0);
+    let mut read = READ.lock().unwrap();
+    let lines = LINES.lock().unwrap();
+    let end = lines
+        .iter()
+        .rposition(|byte| *byte == b'\n')
+        .map_or(0, |at| at + 1);
+    let unread = String::from_utf8_lossy(&lines[*read..end]).into_owned();
+    *read = end;
+    unread
+}
+
 /// All that was logged so far.
 pub fn so_far() -> String {
     String::from_utf8_lossy(&LINES.lock().unwrap()).into_owned()

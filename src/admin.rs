@@ -1,0 +1,167 @@
+//! The admin port: what the platform asks, over plain HTTP. Whoever reaches it learns how the gateway
+//! is, never what a call says; the customer calls are not served here.
+//!
+//! | path | answers |
+//! |---|---|
+//! | `/livez` | 200 as long as the process can answer |
+//! | `/readyz` | 200 while the gateway takes calls, 503 before it listens and while it drains |
+//! | `/metrics` | OpenMetrics text |
+//! | `/config` | every flag's value and where it came from, without secrets |
+//! | `/log` | what is logged; `PUT` changes it, from this machine alone |
+//! | `grpc.health.v1` | Check and Watch, in plaintext on the same port |
+
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    Extension, Router,
+    extract::{DefaultBodyLimit, State},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use http::{Request, StatusCode, header::CONTENT_TYPE};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Semaphore,
+};
+use tower::Service as _;
+use tracing::{debug, info, warn};
+
+use crate::{
+    server::Health,
+    telemetry::{Metrics, OPENMETRICS, logs::LogControl},
+};
+
+/// Connections at once. Probes and scrapes need a few; whoever wants more waits.
+const MAX_CONNECTIONS: usize = 64;
+/// Longest wait for the head of an HTTP/1.1 request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest body: a log filter.
+const MAX_BODY: usize = 4096;
+/// The wait before accepting again after the system refused.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What the admin port shows.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// What `/metrics` shows.
+    pub metrics: Metrics,
+    /// What `/readyz` and `grpc.health.v1` show.
+    pub health: Health,
+    /// What `/log` shows and changes. Without it there is no `/log`.
+    pub log: Option<LogControl>,
+    /// What `/config` shows: JSON, without secrets.
+    pub config: Arc<str>,
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy, Debug)]
+struct Peer(SocketAddr);
+
+impl Admin {
+    /// Answers on `listener` until it is dropped.
+    pub async fn serve(self, listener: TcpListener) -> Infallible {
+        let router = self.router();
+        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        loop {
+            // The semaphore is never closed.
+            let permit = Arc::clone(&connections).acquire_owned().await;
+            match listener.accept().await {
+                Ok((stream, peer)) => {
+                    let router = router.clone().layer(Extension(Peer(peer)));
+                    tokio::spawn(async move {
+                        converse(stream, router).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    warn!(%error, "a connection to the admin port could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn router(self) -> Router {
+        let health = self.health.service();
+        Router::new()
+            .route("/livez", get(async || "ok\n"))
+            .route("/readyz", get(ready))
+            .route("/metrics", get(metrics))
+            .route("/config", get(config))
+            .route("/log", get(log).put(set_log))
+            .route_service("/grpc.health.v1.Health/{method}", health)
+            .layer(DefaultBodyLimit::max(MAX_BODY))
+            .with_state(self)
+    }
+}
+
+async fn converse(stream: TcpStream, router: Router) {
+    let service = service_fn(move |request: Request<Incoming>| router.clone().call(request));
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT);
+    server.http2().timer(TokioTimer::new());
+    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+        debug!(%error, "a connection to the admin port failed");
+    }
+}
+
+async fn ready(State(admin): State<Admin>) -> Response {
+    if admin.health.is_ready() {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response()
+    }
+}
+
+async fn metrics(State(admin): State<Admin>) -> Response {
+    match admin.metrics.encode() {
+        Ok(text) => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn config(State(admin): State<Admin>) -> Response {
+    (
+        [(CONTENT_TYPE, "application/json")],
+        admin.config.to_string(),
+    )
+        .into_response()
+}
+
+async fn log(State(admin): State<Admin>) -> Response {
+    match admin.log {
+        Some(log) => format!("{}\n", log.get()).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// From this machine alone (which is where `kubectl port-forward` comes from): the level decides
+/// how much the gateway writes.
+async fn set_log(
+    State(admin): State<Admin>,
+    Extension(Peer(peer)): Extension<Peer>,
+    filter: String,
+) -> Response {
+    let Some(log) = admin.log else {
+        return StatusCode::NOT_FOUND.into_response();
+    };
+    if !peer.ip().to_canonical().is_loopback() {
+        let from = "the log's level is changed from this machine alone\n";
+        return (StatusCode::FORBIDDEN, from).into_response();
+    }
+    match log.set(&filter) {
+        Ok(()) => {
+            info!(log = log.get(), "the log's level was changed");
+            StatusCode::NO_CONTENT.into_response()
+        }
+        Err(problem) => (StatusCode::BAD_REQUEST, format!("{problem}\n")).into_response(),
+    }
+}

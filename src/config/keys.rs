@@ -1,0 +1,150 @@
+//! API keys in files: the gateway's own, and those of sites that have one.
+
+use std::{collections::HashMap, fs, path::PathBuf};
+
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::checked::Checked;
+
+/// The gateway's keys.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// For every site without a key of its own.
+    pub default: Option<SecretString>,
+    /// By site key.
+    pub sites: HashMap<String, SecretString>,
+}
+
+impl Keys {
+    /// One for all sites.
+    #[must_use]
+    pub fn one(token: SecretString) -> Self {
+        Self {
+            default: Some(token),
+            sites: HashMap::new(),
+        }
+    }
+}
+
+impl PartialEq for Keys {
+    fn eq(&self, other: &Self) -> bool {
+        let is_same = |a: &SecretString, b: &SecretString| a.expose_secret() == b.expose_secret();
+        let default = match (&self.default, &other.default) {
+            (Some(a), Some(b)) => is_same(a, b),
+            (None, None) => true,
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        let has = |(site, key): (&String, &SecretString)| {
+            other
+                .sites
+                .get(site)
+                .is_some_and(|other| is_same(key, other))
+        };
+        default && self.sites.len() == other.sites.len() && self.sites.iter().all(has)
+    }
+}
+
+/// Where the gateway's keys are.
+#[derive(Clone, Debug)]
+pub struct KeyFiles {
+    /// The default, where it is not in a file.
+    pub fixed: Option<SecretString>,
+    /// `--token-file`.
+    pub default: Option<PathBuf>,
+    /// `--site-tokens-file`.
+    pub sites: Option<PathBuf>,
+}
+
+impl KeyFiles {
+    /// What the files hold, or what is wrong, which never quotes them.
+    pub fn read(&self) -> Result<Keys, String> {
+        let named = |flag: &str, problem: String| format!("--{flag}: {problem}");
+        Ok(Keys {
+            default: self
+                .read_default()
+                .map_err(|problem| named("token-file", problem))?,
+            sites: self
+                .read_sites()
+                .map_err(|problem| named("site-tokens-file", problem))?,
+        })
+    }
+
+    pub(super) fn read_default(&self) -> Result<Option<SecretString>, String> {
+        let Some(file) = &self.default else {
+            return Ok(self.fixed.clone());
+        };
+        let text = fs::read_to_string(file).map_err(|error| format!("can't be read: {error}"))?;
+        Ok(Some(check_token(&text)?))
+    }
+
+    pub(super) fn read_sites(&self) -> Result<HashMap<String, SecretString>, String> {
+        let Some(file) = &self.sites else {
+            return Ok(HashMap::new());
+        };
+        let text = fs::read_to_string(file).map_err(|error| format!("can't be read: {error}"))?;
+        // toml's errors quote the line that they are about.
+        let sites: HashMap<String, String> = toml::from_str(&text)
+            .map_err(|_| "must be TOML with lines like site_key = \"API key\"")?;
+        sites
+            .into_iter()
+            .map(|(site, token)| Ok((site, check_token(&token)?)))
+            .collect()
+    }
+}
+
+/// An API key: one word that a header can hold.
+pub(super) fn check_token(text: &str) -> Checked<SecretString> {
+    let token = text.trim();
+    let is_word = !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic());
+    if is_word {
+        Ok(SecretString::from(token))
+    } else {
+        Err("the API key must be one word of printable ASCII")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn files(folder: &Path) -> KeyFiles {
+        KeyFiles {
+            fixed: None,
+            default: Some(folder.join("token")),
+            sites: Some(folder.join("sites.toml")),
+        }
+    }
+
+    #[test]
+    fn both_files_are_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        fs::write(folder.path().join("token"), "abc\n").unwrap();
+        fs::write(folder.path().join("sites.toml"), "f37F2PPh = \"def\"\n").unwrap();
+        let keys = files.read().unwrap();
+        assert_eq!(keys.default.as_ref().unwrap().expose_secret(), "abc");
+        assert_eq!(keys.sites["f37F2PPh"].expose_secret(), "def");
+        assert!(keys == keys.clone());
+        assert!(keys != Keys::one(SecretString::from("abc")));
+    }
+
+    #[test]
+    fn problems_quote_no_key() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = files(folder.path());
+        fs::write(folder.path().join("token"), "abc").unwrap();
+        for text in [
+            "site = secret",
+            "site = \"sec ret\"",
+            "[site]\nkey = \"secret\"",
+            "=",
+        ] {
+            fs::write(folder.path().join("sites.toml"), text).unwrap();
+            let problem = files.read().unwrap_err();
+            assert!(problem.starts_with("--site-tokens-file: "), "{problem}");
+            assert!(!problem.contains("sec"), "{problem}");
+        }
+    }
+}

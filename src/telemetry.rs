@@ -1,0 +1,106 @@
+//! What an operator sees: metrics, traces and the log. `server/access_log.rs` feeds all three, once a
+//! call; `upstream` adds what it knows of each attempt.
+//!
+//! Nothing here may hold what a customer is or what a caller wrote. A metric's labels come from sets
+//! that are known when the gateway starts, or are bounded where they are made.
+
+mod attempt;
+mod calls;
+mod histogram;
+mod listener;
+pub mod logs;
+mod otlp;
+mod process;
+mod secrets;
+pub mod traces;
+mod unknown_fields;
+mod upstream;
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use prometheus_client::{
+    collector::Collector, encoding::text, metrics::info::Info, registry::Registry,
+};
+
+pub(crate) use self::calls::code_name;
+pub use self::{
+    attempt::Attempt,
+    calls::{Calls, Method},
+    listener::Listener,
+    secrets::{Secret, Secrets},
+    traces::{Trace, Tracer},
+    upstream::{Attempts, BreakerState, UpstreamMetrics},
+};
+
+/// What calls are seen with: handed to whatever takes calls.
+#[derive(Clone, Debug, Default)]
+pub struct Telemetry {
+    /// Counts.
+    pub metrics: Metrics,
+    /// Traces.
+    pub tracer: Tracer,
+}
+
+/// The content type of [`Metrics::encode`].
+pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// Every metric of the gateway. Clones are handles of the same ones, and recording is an atomic add.
+#[derive(Clone, Debug)]
+pub struct Metrics {
+    /// Calls, from the caller's side.
+    pub calls: Calls,
+    /// Attempts at OnboardFlow, and what guards it.
+    pub upstream: UpstreamMetrics,
+    /// The API key and certificates.
+    pub secrets: Secrets,
+    registry: Arc<RwLock<Registry>>,
+}
+
+impl Metrics {
+    /// All of them, at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut registry = Registry::default();
+        let calls = Calls::new(&mut registry);
+        let own = registry.sub_registry_with_prefix("onboardflow_gateway");
+        let build = [
+            ("version", env!("CARGO_PKG_VERSION")),
+            ("arch", std::env::consts::ARCH),
+        ];
+        own.register("build", "The gateway that runs", Info::new(build.to_vec()));
+        let secrets = Secrets::new(own);
+        let upstream = UpstreamMetrics::new(&mut registry);
+        registry.register_collector(Box::new(process::Process));
+        Self {
+            calls,
+            upstream,
+            secrets,
+            registry: Arc::new(RwLock::new(registry)),
+        }
+    }
+
+    /// Shows at each scrape what this collector reads: counters that are kept elsewhere.
+    pub fn collect(&self, collector: impl Collector) {
+        let registry = self.registry.write();
+        registry
+            .unwrap_or_else(PoisonError::into_inner)
+            .register_collector(Box::new(collector));
+    }
+
+    /// All of them, as [`OPENMETRICS`].
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        let mut text = String::new();
+        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        text::encode(&mut text, &registry)?;
+        Ok(text)
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}

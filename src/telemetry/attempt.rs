@@ -1,0 +1,76 @@
+//! One attempt at OnboardFlow: its metrics, its span, and what the call's log line says of it.
+
+use http::{HeaderMap, Method, StatusCode};
+use tokio::time::Instant;
+
+use super::{traces::Trace, upstream::Attempts};
+use crate::context::{Context, Progress};
+
+/// What an attempt is counted as that was dropped before its answer: the caller went, or its time was
+/// up.
+const DROPPED: &str = "cancelled";
+
+/// An attempt under way. It is counted when it ends, however it does.
+#[derive(Debug)]
+pub struct Attempt {
+    handles: Attempts,
+    method: Method,
+    started: Instant,
+    progress: Progress,
+    trace: Trace,
+    ended: bool,
+}
+
+impl Attempts {
+    /// Begins an attempt.
+    #[must_use]
+    pub fn begin(&self, method: &Method, path: &str, context: &Context) -> Attempt {
+        self.begun();
+        let before = context.progress.attempted();
+        Attempt {
+            handles: self.clone(),
+            method: method.clone(),
+            started: Instant::now(),
+            progress: context.progress.clone(),
+            trace: context.trace.attempt(method, path, self, before),
+            ended: false,
+        }
+    }
+}
+
+impl Attempt {
+    /// Tells OnboardFlow of the trace that the attempt belongs to.
+    pub fn inject(&self, headers: &mut HeaderMap) {
+        self.trace.inject(headers);
+    }
+
+    /// It was answered, and the answer was read as far as it could be.
+    pub fn answered(mut self, status: StatusCode) {
+        self.ended = true;
+        let duration = self.started.elapsed();
+        self.progress.spent_upstream(duration);
+        self.handles.answered(&self.method, status, duration);
+        self.trace.end_answered(status);
+    }
+
+    /// It ended without an answer.
+    pub fn lost(mut self, error_type: &'static str) {
+        self.end(error_type);
+    }
+
+    fn end(&mut self, error_type: &'static str) {
+        self.ended = true;
+        let duration = self.started.elapsed();
+        self.progress.spent_upstream(duration);
+        self.handles.lost(&self.method, error_type, duration);
+        self.trace.end_lost(error_type);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.end(DROPPED);
+        }
+    }
+}

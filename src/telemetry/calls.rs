@@ -1,0 +1,337 @@
+//! Metrics of calls, as a caller sees them: OpenTelemetry's duration, the counters that gRPC dashboards
+//! know from go-grpc-prometheus, and why calls failed.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+use prost::Message as _;
+use prost_types::FileDescriptorSet;
+use tonic::Code;
+
+use super::histogram::Histogram;
+use crate::{
+    error::{Kind, Refusal, Write},
+    proto,
+};
+
+/// Labels, some of which are only there where they mean something.
+pub(super) type Labels = Vec<(&'static str, Cow<'static, str>)>;
+
+/// What stands for a method that the gateway doesn't have: the name is the caller's to choose.
+const OTHER: &str = "_OTHER";
+
+/// The codes, by their number, as Go spells them and as the protocol does.
+const CODES: [(&str, &str); 17] = [
+    ("OK", "OK"),
+    ("Canceled", "CANCELLED"),
+    ("Unknown", "UNKNOWN"),
+    ("InvalidArgument", "INVALID_ARGUMENT"),
+    ("DeadlineExceeded", "DEADLINE_EXCEEDED"),
+    ("NotFound", "NOT_FOUND"),
+    ("AlreadyExists", "ALREADY_EXISTS"),
+    ("PermissionDenied", "PERMISSION_DENIED"),
+    ("ResourceExhausted", "RESOURCE_EXHAUSTED"),
+    ("FailedPrecondition", "FAILED_PRECONDITION"),
+    ("Aborted", "ABORTED"),
+    ("OutOfRange", "OUT_OF_RANGE"),
+    ("Unimplemented", "UNIMPLEMENTED"),
+    ("Internal", "INTERNAL"),
+    ("Unavailable", "UNAVAILABLE"),
+    ("DataLoss", "DATA_LOSS"),
+    ("Unauthenticated", "UNAUTHENTICATED"),
+];
+
+/// The name of a code, as the protocol spells it.
+pub(crate) fn code_name(code: Code) -> &'static str {
+    CODES[code as usize].1
+}
+
+/// Whether a code means that the server failed, and not that it refused what it was asked, by
+/// OpenTelemetry's conventions.
+pub(super) fn is_server_error(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unknown
+            | Code::DeadlineExceeded
+            | Code::Unimplemented
+            | Code::Internal
+            | Code::Unavailable
+            | Code::DataLoss
+    )
+}
+
+/// Metrics of calls.
+#[derive(Clone, Debug)]
+pub struct Calls {
+    methods: Arc<[Arc<Method>]>,
+    other: Arc<Method>,
+    refusals: Arc<[Counter; Refusal::ALL.len()]>,
+}
+
+/// The handles of one method.
+#[derive(Debug)]
+pub struct Method {
+    /// Full name, as in `onboardflow.customer.v1.CustomerService/CreateCustomer`.
+    pub name: Cow<'static, str>,
+    path: String,
+    started: Counter,
+    in_flight: Gauge,
+    handled: [Counter; CODES.len()],
+    /// Made when a call first ends so: most codes never come, and each would be 17 lines.
+    durations: [OnceLock<Histogram>; CODES.len()],
+    duration: Family<Labels, Histogram>,
+    /// By reason and fate of the write.
+    failures: Vec<((&'static str, Write), Counter)>,
+}
+
+/// The families that every method has a part in.
+#[derive(Default)]
+struct Families {
+    started: Family<Labels, Counter>,
+    handled: Family<Labels, Counter>,
+    in_flight: Family<Labels, Gauge>,
+    duration: Family<Labels, Histogram>,
+    failures: Family<Labels, Counter>,
+}
+
+impl Calls {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let families = Families::register(registry);
+        let other = Arc::new(families.method(OTHER.into(), OTHER, OTHER, "unary"));
+        let methods = methods(&families);
+        let own = registry.sub_registry_with_prefix("onboardflow_gateway");
+        let refusals = Family::<Labels, Counter>::default();
+        own.register(
+            "refusals",
+            "Calls that the gateway refused, with nothing sent to OnboardFlow",
+            refusals.clone(),
+        );
+        let refusals = Refusal::ALL.map(|refusal| {
+            let reason = Kind::Refused(refusal).row().reason;
+            refusals.get_or_create_owned(&vec![("reason", reason.into())])
+        });
+        Self {
+            methods,
+            other,
+            refusals: Arc::new(refusals),
+        }
+    }
+
+    /// The handles of the method with this path, which starts with a slash.
+    #[must_use]
+    pub fn method(&self, path: &str) -> &Arc<Method> {
+        self.methods
+            .iter()
+            .find(|method| method.path == path)
+            .unwrap_or(&self.other)
+    }
+
+    /// Counts a call that failed.
+    pub fn failed(&self, method: &Method, kind: Kind) {
+        let row = kind.row();
+        if let Kind::Refused(refusal) = kind {
+            self.refusals[refusal as usize].inc();
+        }
+        let row = (row.reason, row.write);
+        if let Some((_, counter)) = method.failures.iter().find(|(known, _)| *known == row) {
+            counter.inc();
+        }
+    }
+}
+
+impl Method {
+    /// Counts a call that begins.
+    pub fn started(&self) {
+        self.started.inc();
+        self.in_flight.inc();
+    }
+
+    /// Counts a call that is over. Each that began must be.
+    pub fn handled(&self, code: Code, duration: Duration) {
+        self.in_flight.dec();
+        self.handled[code as usize].inc();
+        self.durations[code as usize]
+            .get_or_init(|| self.duration_of(code))
+            .observe(duration);
+    }
+
+    fn duration_of(&self, code: Code) -> Histogram {
+        let mut labels = vec![
+            ("rpc_system_name", "grpc".into()),
+            ("rpc_method", self.name.clone()),
+            ("rpc_response_status_code", code_name(code).into()),
+        ];
+        if is_server_error(code) {
+            labels.push(("error_type", code_name(code).into()));
+        }
+        self.duration.get_or_create_owned(&labels)
+    }
+}
+
+impl Families {
+    fn register(registry: &mut Registry) -> Self {
+        let families = Self::default();
+        registry.register_with_unit(
+            "rpc_server_call_duration",
+            "How long calls took, from their headers to the response's",
+            Unit::Seconds,
+            families.duration.clone(),
+        );
+        registry.register(
+            "grpc_server_started",
+            "Calls that began",
+            families.started.clone(),
+        );
+        registry.register(
+            "grpc_server_handled",
+            "Calls that are over, by code",
+            families.handled.clone(),
+        );
+        registry.register(
+            "onboardflow_gateway_calls_in_flight",
+            "Calls that are under way",
+            families.in_flight.clone(),
+        );
+        registry.register(
+            "onboardflow_gateway_failures",
+            "Calls that failed, by reason and by what became of the write",
+            families.failures.clone(),
+        );
+        families
+    }
+
+    fn method(
+        &self,
+        name: Cow<'static, str>,
+        service: &str,
+        method: &str,
+        kind: &'static str,
+    ) -> Method {
+        let labels = vec![
+            ("grpc_service", service.to_owned().into()),
+            ("grpc_method", method.to_owned().into()),
+            ("grpc_type", Cow::Borrowed(kind)),
+        ];
+        // All from the start, so that a rate is right from the first failure on.
+        let handled = CODES.map(|(go_name, _)| {
+            let mut labels = labels.clone();
+            labels.push(("grpc_code", go_name.into()));
+            self.handled.get_or_create_owned(&labels)
+        });
+        Method {
+            path: format!("/{name}"),
+            started: self.started.get_or_create_owned(&labels),
+            in_flight: self
+                .in_flight
+                .get_or_create_owned(&vec![("rpc_method", name.clone())]),
+            handled,
+            durations: [const { OnceLock::new() }; CODES.len()],
+            duration: self.duration.clone(),
+            failures: self.failures(&name),
+            name,
+        }
+    }
+
+    /// All rows of the table of failures, so that a rate is right from the first one on.
+    fn failures(&self, method: &str) -> Vec<((&'static str, Write), Counter)> {
+        let mut failures: Vec<((&'static str, Write), Counter)> = Vec::new();
+        for row in Kind::all().map(Kind::row) {
+            let key = (row.reason, row.write);
+            if failures.iter().any(|(known, _)| *known == key) {
+                continue;
+            }
+            let labels = vec![
+                ("rpc_method", method.to_owned().into()),
+                ("reason", row.reason.into()),
+                ("write", row.write.as_str().into()),
+            ];
+            failures.push((key, self.failures.get_or_create_owned(&labels)));
+        }
+        failures
+    }
+}
+
+/// The methods that the proto has, so that a new RPC has its metrics by being there.
+fn methods(families: &Families) -> Arc<[Arc<Method>]> {
+    // The descriptors are the build's own; without them every method would be `_OTHER`.
+    let descriptors = FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).unwrap_or_default();
+    let mut methods = Vec::new();
+    for file in &descriptors.file {
+        for service in &file.service {
+            let service_name = format!("{}.{}", file.package(), service.name());
+            for method in &service.method {
+                let name = format!("{service_name}/{}", method.name());
+                let kind = match (method.client_streaming(), method.server_streaming()) {
+                    (false, false) => "unary",
+                    (true, false) => "client_stream",
+                    (false, true) => "server_stream",
+                    (true, true) => "bidi_stream",
+                };
+                methods.push(Arc::new(families.method(
+                    name.into(),
+                    &service_name,
+                    method.name(),
+                    kind,
+                )));
+            }
+        }
+    }
+    methods.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_own_name() {
+        for (number, (_, name)) in (0..).zip(CODES) {
+            assert_eq!(code_name(Code::from_i32(number)), name);
+        }
+        assert_eq!(code_name(Code::Unauthenticated), "UNAUTHENTICATED");
+    }
+
+    #[test]
+    fn refusals_are_numbered_in_their_order() {
+        for (number, refusal) in Refusal::ALL.into_iter().enumerate() {
+            assert_eq!(refusal as usize, number, "{refusal:?}");
+        }
+    }
+
+    #[test]
+    fn a_method_that_is_not_ours_is_other() {
+        let calls = Calls::new(&mut Registry::default());
+        for path in [
+            "/onboardflow.customer.v1.CustomerService/DropCustomer",
+            "/",
+            "",
+        ] {
+            assert_eq!(calls.method(path).name, OTHER);
+        }
+        let path = "/onboardflow.customer.v1.CustomerService/CreateCustomer";
+        assert_eq!(calls.method(path).name, path[1..]);
+    }
+
+    /// `cargo test --release --lib cost -- --ignored --nocapture`
+    #[test]
+    #[ignore = "prints a figure"]
+    fn cost_of_counting_a_call() {
+        const CALLS: u32 = 1_000_000;
+        let calls = Calls::new(&mut Registry::default());
+        let started = tokio::time::Instant::now();
+        for _ in 0..CALLS {
+            let path = "/onboardflow.customer.v1.CustomerService/UpdateCustomer";
+            let method = calls.method(std::hint::black_box(path));
+            method.started();
+            method.handled(Code::Ok, Duration::from_millis(7));
+        }
+        println!("{:?} a call", started.elapsed() / CALLS);
+    }
+}

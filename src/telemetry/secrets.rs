@@ -1,0 +1,92 @@
+//! Metrics of what the gateway reads from files: the API key, certificates and their authorities.
+
+use std::time::SystemTime;
+
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+/// Something that is read from a file, and read again when the file changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Secret {
+    /// `--token-file`.
+    Token,
+    /// `--tls-cert` and `--tls-key`.
+    Certificate,
+    /// `--client-ca`.
+    ClientCa,
+}
+
+impl Secret {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Token => "token",
+            Self::Certificate => "certificate",
+            Self::ClientCa => "client_ca",
+        }
+    }
+}
+
+type BySecret<M> = Family<[(&'static str, &'static str); 1], M>;
+
+/// The API key and certificates.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    loaded: BySecret<Gauge>,
+    expires: BySecret<Gauge>,
+    failures: BySecret<Counter>,
+}
+
+impl Secrets {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let secrets = Self::default();
+        registry.register_with_unit(
+            "secret_loaded_timestamp",
+            "When the API key or certificate in use was read, in Unix time",
+            Unit::Seconds,
+            secrets.loaded.clone(),
+        );
+        registry.register_with_unit(
+            "secret_expires_timestamp",
+            "When the certificate in use expires, in Unix time",
+            Unit::Seconds,
+            secrets.expires.clone(),
+        );
+        registry.register(
+            "secret_reload_failures",
+            "Changed files that could not be used, so that what was read before stays in use",
+            secrets.failures.clone(),
+        );
+        secrets
+    }
+
+    /// Notes that a secret was read, and is in use from now on.
+    pub fn loaded(&self, secret: Secret) {
+        #[expect(clippy::disallowed_methods, reason = "a metric in Unix time")]
+        let now = SystemTime::now();
+        let labels = [("secret", secret.name())];
+        self.loaded.get_or_create(&labels).set(unix(now));
+        // At zero from the start, so that the first failure is an increase.
+        drop(self.failures.get_or_create(&labels));
+    }
+
+    /// Notes when what was read expires.
+    pub fn expires(&self, secret: Secret, at: SystemTime) {
+        self.expires
+            .get_or_create(&[("secret", secret.name())])
+            .set(unix(at));
+    }
+
+    /// Counts a changed file that could not be used.
+    pub fn reload_failed(&self, secret: Secret) {
+        self.failures
+            .get_or_create(&[("secret", secret.name())])
+            .inc();
+    }
+}
+
+fn unix(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    i64::try_from(since.unwrap_or_default().as_secs()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,227 @@
+//! Metrics of the REST calls that the gateway makes, and of what guards them.
+
+use std::{
+    borrow::Cow,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use http::{Method, StatusCode};
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+use url::Url;
+
+use super::{calls::Labels, histogram::Histogram, unknown_fields::UnknownFields};
+
+/// What the circuit breaker does with calls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BreakerState {
+    /// It lets them through.
+    Closed,
+    /// It lets some through, to see how they fare.
+    HalfOpen,
+    /// It refuses them.
+    Open,
+}
+
+impl BreakerState {
+    const ALL: [Self; 3] = [Self::Closed, Self::HalfOpen, Self::Open];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open => "open",
+        }
+    }
+}
+
+/// Attempts at OnboardFlow, and what guards it.
+#[derive(Clone, Debug, Default)]
+pub struct UpstreamMetrics {
+    duration: Family<Labels, Histogram>,
+    in_flight: Gauge,
+    retries: Family<[(&'static str, &'static str); 2], Counter>,
+    breaker: Family<[(&'static str, &'static str); 1], Gauge>,
+    /// By the name of the key, which is not the key.
+    quota_left: Family<[(&'static str, String); 1], Gauge>,
+    unknown_fields: UnknownFields,
+}
+
+impl UpstreamMetrics {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register_with_unit(
+            "http_client_request_duration",
+            "How long attempts at OnboardFlow took",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        let own = registry.sub_registry_with_prefix("onboardflow_gateway");
+        own.register(
+            "upstream_attempts_in_flight",
+            "Attempts at OnboardFlow that are under way",
+            metrics.in_flight.clone(),
+        );
+        own.register(
+            "upstream_retries",
+            "Attempts that failed where another was thought of, by cause and by what came of it",
+            metrics.retries.clone(),
+        );
+        own.register(
+            "circuit_breaker_state",
+            "1 for the state that the circuit breaker is in",
+            metrics.breaker.clone(),
+        );
+        own.register(
+            "upstream_quota_left",
+            "Calls that --daily-quota leaves a key today, as this instance counts them",
+            metrics.quota_left.clone(),
+        );
+        Self {
+            unknown_fields: UnknownFields::new(own),
+            ..metrics
+        }
+        .at_rest()
+    }
+
+    fn at_rest(self) -> Self {
+        self.breaker(BreakerState::Closed);
+        self
+    }
+
+    /// The handles for attempts at this server.
+    #[must_use]
+    pub fn attempts(&self, server: &Url) -> Attempts {
+        let address = server.host_str().unwrap_or_default().to_owned();
+        let port = server.port_or_known_default().unwrap_or_default();
+        let origin = server.origin().ascii_serialization();
+        let server = Server {
+            url: format!("{origin}{}", server.path().trim_end_matches('/')),
+            address,
+            port: port.to_string(),
+            duration: self.duration.clone(),
+            in_flight: self.in_flight.clone(),
+        };
+        Attempts(Arc::new(Handles {
+            post: by_status(),
+            put: by_status(),
+            server,
+        }))
+    }
+
+    /// Counts an attempt that failed where another was thought of: the reason of its failure, and
+    /// what came of it.
+    pub fn retried(&self, cause: &'static str, result: &'static str) {
+        self.retries
+            .get_or_create(&[("cause", cause), ("result", result)])
+            .inc();
+    }
+
+    /// Notes the state that the circuit breaker is in from now on.
+    pub fn breaker(&self, state: BreakerState) {
+        for other in BreakerState::ALL {
+            self.breaker
+                .get_or_create(&[("state", other.name())])
+                .set(i64::from(other == state));
+        }
+    }
+
+    /// Notes how many calls the quota leaves a key.
+    pub fn quota_left(&self, key: &str, calls: u64) {
+        self.quota_left
+            .get_or_create(&[("key", key.to_owned())])
+            .set(i64::try_from(calls).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a field of a reply that the gateway doesn't know.
+    pub fn unknown_field(&self, path: &str) {
+        self.unknown_fields.seen(path);
+    }
+}
+
+/// The handles for attempts at one server.
+#[derive(Clone, Debug)]
+pub struct Attempts(Arc<Handles>);
+
+/// One for each status from 100 to 999, made when it first comes.
+type ByStatus = Box<[OnceLock<Histogram>]>;
+
+#[derive(Debug)]
+struct Handles {
+    post: ByStatus,
+    put: ByStatus,
+    server: Server,
+}
+
+#[derive(Debug)]
+struct Server {
+    /// Without its query, which may hold a secret.
+    url: String,
+    address: String,
+    port: String,
+    duration: Family<Labels, Histogram>,
+    in_flight: Gauge,
+}
+
+fn by_status() -> ByStatus {
+    (100..1000).map(|_| OnceLock::new()).collect()
+}
+
+impl Attempts {
+    pub(super) fn begun(&self) {
+        self.0.server.in_flight.inc();
+    }
+
+    /// Counts an attempt that was answered.
+    pub(super) fn answered(&self, method: &Method, status: StatusCode, duration: Duration) {
+        let handles = &*self.0;
+        handles.server.in_flight.dec();
+        let by_status = match *method {
+            Method::POST => &handles.post,
+            Method::PUT => &handles.put,
+            // No operation has another verb. One that gets one is slower, and not wrong.
+            _ => return handles.server.histogram(method, status).observe(duration),
+        };
+        by_status[usize::from(status.as_u16()) - 100]
+            .get_or_init(|| handles.server.histogram(method, status))
+            .observe(duration);
+    }
+
+    /// Counts an attempt without an answer.
+    pub(super) fn lost(&self, method: &Method, error_type: &'static str, duration: Duration) {
+        let server = &self.0.server;
+        server.in_flight.dec();
+        let mut labels = server.labels(method);
+        labels.push(("error_type", error_type.into()));
+        server.duration.get_or_create(&labels).observe(duration);
+    }
+
+    /// URL, name and port of the server.
+    pub(super) fn server(&self) -> [&str; 3] {
+        let server = &self.0.server;
+        [&server.url, &server.address, &server.port]
+    }
+}
+
+impl Server {
+    fn histogram(&self, method: &Method, status: StatusCode) -> Histogram {
+        let mut labels = self.labels(method);
+        let code: Cow<_> = status.as_str().to_owned().into();
+        if status.is_client_error() || status.is_server_error() {
+            labels.push(("error_type", code.clone()));
+        }
+        labels.push(("http_response_status_code", code));
+        self.duration.get_or_create_owned(&labels)
+    }
+
+    fn labels(&self, method: &Method) -> Labels {
+        vec![
+            ("http_request_method", method.as_str().to_owned().into()),
+            ("server_address", self.address.clone().into()),
+            ("server_port", self.port.clone().into()),
+        ]
+    }
+}

@@ -1,0 +1,195 @@
+//! The attempts at one call, each with leave of quota and breaker.
+
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Upstream,
+    breaker::Health,
+    credentials::Key,
+    http::Failure,
+    retry::{self, Decision, Means, Outcome, Reached, Why},
+};
+use crate::{
+    context::Context,
+    error::{Error, Loss, Refusal, Sent},
+    rest::{Call, Effect, Reply},
+};
+
+/// A call that was answered.
+pub(super) struct Answered {
+    pub(super) reply: Reply,
+    /// Whether an attempt before this one may have been taken.
+    pub(super) earlier: Sent,
+}
+
+/// How the last attempt ended, and what may have become of those before it.
+type Ended = (Result<Reply, Failure>, Sent);
+
+impl Upstream {
+    /// Tries until an outcome stands.
+    pub(super) async fn attempt(
+        &self,
+        call: &Call,
+        key: &Key,
+        effect: Effect,
+        context: &Context,
+    ) -> Result<Answered, Error> {
+        self.shared.budget.deposit();
+        let mut made = 0;
+        let mut before: Option<Ended> = None;
+        loop {
+            let earlier = before.as_ref().map_or(Sent::No, |(ended, earlier)| {
+                fate_after(retry::outcome(ended).0, *earlier)
+            });
+            let left = self.shared.max_attempts.saturating_sub(made + 1);
+            let ended = match self.admitted(call, key, effect, context, left).await {
+                Ok(ended) => ended,
+                // What came before says more than that no further attempt was allowed.
+                Err(refusal) => return before.map_or(Err(refusal), |last| conclude(last, effect)),
+            };
+            made += 1;
+            match self.again(&ended, effect, context, made).await {
+                Decision::Repeat => before = Some((ended, earlier)),
+                Decision::Final(_) => return conclude((ended, earlier), effect),
+            }
+        }
+    }
+
+    /// Makes one attempt, if quota and breaker allow it, and tells them how it ended.
+    async fn admitted(
+        &self,
+        call: &Call,
+        key: &Key,
+        effect: Effect,
+        context: &Context,
+        attempts_left: u32,
+    ) -> Result<Result<Reply, Failure>, Error> {
+        let shared = &*self.shared;
+        let observer = &*shared.observer;
+        let permit = shared
+            .breaker
+            .admit(&call.site_key, observer)
+            .map_err(|delay| Error::new(Refusal::CircuitOpen).retry_after(delay))?;
+        shared
+            .quota
+            .admit(key, observer)
+            .map_err(|delay| Error::new(Refusal::QuotaSpent).retry_after(delay))?;
+        let started = Instant::now();
+        let until = self.attempt_ends(started, effect, context, attempts_left);
+        let attempt = shared.attempts.begin(&call.method, call.path, context);
+        let ended = self.http.send(call, key, context, &attempt, until).await;
+        match &ended {
+            Ok(reply) => {
+                attempt.answered(reply.status);
+                shared.quota.answered(key, reply.status, reply.retry_after);
+            }
+            Err(failure) => {
+                attempt.lost(cause(failure));
+                if failure.reached <= Reached::Connected {
+                    shared.quota.refund(key, observer);
+                }
+            }
+        }
+        if let Some(health) = health(&ended) {
+            permit.found(health);
+        }
+        Ok(ended)
+    }
+
+    /// When an attempt has to make room for the next one: halfway to the deadline, where there may
+    /// be a next one. A create that has left is never sent again, so it gets all the time there is.
+    fn attempt_ends(
+        &self,
+        now: Instant,
+        effect: Effect,
+        context: &Context,
+        attempts_left: u32,
+    ) -> Option<Instant> {
+        let may_repeat =
+            effect == Effect::Updates && attempts_left > 0 && self.shared.budget.has_one();
+        may_repeat.then(|| now + context.deadline.saturating_duration_since(now) / 2)
+    }
+
+    /// Whether to try again; waits for as long as that takes.
+    async fn again(
+        &self,
+        ended: &Result<Reply, Failure>,
+        effect: Effect,
+        context: &Context,
+        made: u32,
+    ) -> Decision {
+        let shared = &*self.shared;
+        let (reached, outcome) = retry::outcome(ended);
+        let means = Means {
+            attempts: shared.max_attempts.saturating_sub(made),
+            time: context.deadline.saturating_duration_since(Instant::now()),
+            delay: shared.backoff.delay(made),
+            budget: shared.budget.has_one(),
+        };
+        let mut decision = retry::decide(effect, reached, outcome, means);
+        if decision == Decision::Repeat && !shared.budget.spend() {
+            decision = Decision::Final(Why::Budget);
+        }
+        let result = match decision {
+            Decision::Repeat => "retried",
+            Decision::Final(why) => why.as_str(),
+        };
+        match (ended, outcome) {
+            (Err(failure), _) => shared.observer.retried(cause(failure), result),
+            (Ok(_), Outcome::Lost) => shared.observer.retried("reply_cut_short", result),
+            (Ok(reply), _) if reply.status.is_server_error() => {
+                shared.observer.retried("server_error", result);
+            }
+            (Ok(_), _) => {}
+        }
+        if decision == Decision::Repeat {
+            sleep(means.delay).await;
+        }
+        decision
+    }
+}
+
+/// What an attempt that is followed by another leaves behind.
+fn fate_after(reached: Reached, earlier: Sent) -> Sent {
+    if reached <= Reached::Connected {
+        earlier
+    } else {
+        Sent::Maybe
+    }
+}
+
+/// What an attempt says of OnboardFlow's health, if anything: a time-out may be the caller's haste.
+fn health(ended: &Result<Reply, Failure>) -> Option<Health> {
+    match ended {
+        Ok(reply) if reply.status.is_server_error() && reply.status != 501 => Some(Health::Failing),
+        Ok(_) => Some(Health::Up),
+        Err(failure) if failure.timed_out => None,
+        Err(failure) if failure.reached == Reached::Nothing => Some(Health::Unreachable),
+        Err(_) => Some(Health::Failing),
+    }
+}
+
+fn cause(failure: &Failure) -> &'static str {
+    match (failure.timed_out, failure.reached) {
+        (true, _) => "timeout",
+        (false, Reached::Nothing) => "unreachable",
+        (false, Reached::Connected) => "connection_refused_request",
+        (false, Reached::Sent | Reached::Head | Reached::Body) => "connection_lost",
+    }
+}
+
+/// What a call came to. Where an earlier attempt may have been taken, nothing that the last one met
+/// says that the write was not.
+fn conclude((ended, earlier): Ended, effect: Effect) -> Result<Answered, Error> {
+    let failure = match ended {
+        Ok(reply) => return Ok(Answered { reply, earlier }),
+        Err(failure) => failure,
+    };
+    let sent = fate_after(failure.reached, earlier);
+    let loss = match sent {
+        _ if failure.timed_out => Loss::DeadlineExceeded(sent),
+        Sent::No => Loss::Unreachable,
+        Sent::Maybe => Loss::Connection(effect),
+    };
+    Err(Error::new(loss).because(failure.cause))
+}

@@ -1,0 +1,290 @@
+//! Whether a call is tried again, and when. The decision is pure; the loop stands in [`super`].
+
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use http::StatusCode;
+
+use crate::rest::{Effect, Ending, Reply};
+
+use super::http::Failure;
+
+/// How far an attempt got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Reached {
+    /// There was no connection.
+    Nothing,
+    /// There was a connection, and no byte of the request left through it; or the server said that
+    /// it refused to look at the request.
+    Connected,
+    /// Some of the request may have arrived.
+    Sent,
+    /// The head of a reply came back.
+    Head,
+    /// A whole reply came back, or as much of it as is wanted.
+    Body,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// The connection failed.
+    Lost,
+    /// The attempt took longer than it may.
+    TimedOut,
+    /// There was a reply.
+    Answered(StatusCode),
+}
+
+/// What a decision came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decision {
+    /// Try again after the delay.
+    Repeat,
+    /// The outcome stands.
+    Final(Why),
+}
+
+/// Why an outcome stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Nothing failed, or another try could do harm or would change nothing.
+    Unsafe,
+    /// `--max-attempts` were made.
+    Attempts,
+    /// The delay doesn't fit into the time left.
+    Time,
+    /// Too many calls are being retried already.
+    Budget,
+}
+
+impl Why {
+    /// For metrics: what came of the thought of another try.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Unsafe => "unsafe",
+            Self::Attempts => "attempts_spent",
+            Self::Time => "no_time_left",
+            Self::Budget => "budget_spent",
+        }
+    }
+}
+
+/// What another try may take.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Means {
+    /// Attempts that are left.
+    pub(super) attempts: u32,
+    /// Time to the call's deadline.
+    pub(super) time: Duration,
+    /// The wait before the next attempt.
+    pub(super) delay: Duration,
+    /// Whether the budget allows a retry.
+    pub(super) budget: bool,
+}
+
+/// Whether to try again. A create is repeated only where it provably never left; an update also
+/// where its fate is unknown. 429 is never repeated: quotas are per day, and every call costs.
+pub(super) fn decide(effect: Effect, reached: Reached, outcome: Outcome, means: Means) -> Decision {
+    let never_left = reached <= Reached::Connected;
+    let is_safe = match outcome {
+        Outcome::Lost | Outcome::TimedOut => never_left || effect == Effect::Updates,
+        Outcome::Answered(status) => {
+            effect == Effect::Updates && matches!(status.as_u16(), 502 | 504)
+        }
+    };
+    if !is_safe {
+        Decision::Final(Why::Unsafe)
+    } else if means.attempts == 0 {
+        Decision::Final(Why::Attempts)
+    } else if means.time <= means.delay {
+        Decision::Final(Why::Time)
+    } else if !means.budget {
+        Decision::Final(Why::Budget)
+    } else {
+        Decision::Repeat
+    }
+}
+
+/// How an attempt ended, in the decision's terms.
+pub(super) fn outcome(ended: &Result<Reply, Failure>) -> (Reached, Outcome) {
+    match ended {
+        Err(failure) if failure.timed_out => (failure.reached, Outcome::TimedOut),
+        Err(failure) => (failure.reached, Outcome::Lost),
+        // A success that was lost on its way back. A refusal needs no more than its status.
+        Ok(reply) if reply.ending == Ending::CutShort && reply.status.is_success() => {
+            (Reached::Head, Outcome::Lost)
+        }
+        Ok(reply) => (Reached::Body, Outcome::Answered(reply.status)),
+    }
+}
+
+/// Exponential backoff with full jitter: a random part of a time that doubles.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backoff {
+    pub(super) base: Duration,
+    pub(super) cap: Duration,
+    /// A number from 0 to 1, another one each time.
+    pub(super) random: fn() -> f64,
+}
+
+impl Backoff {
+    /// The wait after this many attempts.
+    pub(super) fn delay(&self, attempts: u32) -> Duration {
+        let doubled = 2_u32.saturating_pow(attempts.saturating_sub(1));
+        let longest = self.base.saturating_mul(doubled).min(self.cap);
+        longest.mul_f64((self.random)().clamp(0.0, 1.0))
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self {
+            base: Duration::from_millis(50),
+            cap: Duration::from_secs(1),
+            random: fastrand::f64,
+        }
+    }
+}
+
+/// The retries that all calls of all workers share: one for every five calls, and a few in hand for
+/// a quiet hour. So an upstream that fails gets at most a fifth more load.
+#[derive(Debug)]
+pub(super) struct Budget {
+    /// In fifths of a retry.
+    fifths: AtomicU32,
+}
+
+impl Budget {
+    const RETRY: u32 = 5;
+    const FULL: u32 = 20 * Self::RETRY;
+
+    pub(super) fn new() -> Self {
+        Self {
+            fifths: AtomicU32::new(Self::FULL),
+        }
+    }
+
+    /// Notes a call.
+    pub(super) fn deposit(&self) {
+        // Nearly always full: then there is nothing to write, and no cache line to fight for.
+        if self.fifths.load(Ordering::Relaxed) < Self::FULL {
+            self.fifths.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn has_one(&self) -> bool {
+        self.fifths.load(Ordering::Relaxed) >= Self::RETRY
+    }
+
+    /// Spends a retry, if there is one.
+    pub(super) fn spend(&self) -> bool {
+        let take = |fifths: u32| fifths.checked_sub(Self::RETRY);
+        self.fifths
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+            .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLENTY: Means = Means {
+        attempts: 1,
+        time: Duration::from_secs(1),
+        delay: Duration::from_millis(50),
+        budget: true,
+    };
+
+    fn outcomes() -> impl Iterator<Item = (Reached, Outcome)> {
+        use Reached::{Body, Connected, Head, Nothing, Sent};
+
+        let lost = [Nothing, Connected, Sent, Head].map(|reached| (reached, Outcome::Lost));
+        let timed_out =
+            [Nothing, Connected, Sent, Head].map(|reached| (reached, Outcome::TimedOut));
+        let answered = (100..600).map(|status| {
+            (
+                Body,
+                Outcome::Answered(StatusCode::from_u16(status).unwrap()),
+            )
+        });
+        lost.into_iter().chain(timed_out).chain(answered)
+    }
+
+    /// The rule of design.md, written down another way.
+    fn may_repeat(effect: Effect, reached: Reached, outcome: Outcome) -> bool {
+        let is_lost = !matches!(outcome, Outcome::Answered(_));
+        match effect {
+            _ if reached < Reached::Sent => true,
+            Effect::Creates => false,
+            Effect::Updates => {
+                is_lost
+                    || outcome == Outcome::Answered(StatusCode::BAD_GATEWAY)
+                    || outcome == Outcome::Answered(StatusCode::GATEWAY_TIMEOUT)
+            }
+        }
+    }
+
+    #[test]
+    fn every_input() {
+        for effect in [Effect::Creates, Effect::Updates] {
+            for (reached, outcome) in outcomes() {
+                for bits in 0..8_u32 {
+                    let (attempts, has_time, budget) = (bits & 1, bits & 2 != 0, bits & 4 != 0);
+                    let time = if has_time { PLENTY.time } else { PLENTY.delay };
+                    let means = Means {
+                        attempts,
+                        time,
+                        budget,
+                        ..PLENTY
+                    };
+                    let expected = match (attempts, has_time, budget) {
+                        _ if !may_repeat(effect, reached, outcome) => Decision::Final(Why::Unsafe),
+                        (0, _, _) => Decision::Final(Why::Attempts),
+                        (_, false, _) => Decision::Final(Why::Time),
+                        (_, _, false) => Decision::Final(Why::Budget),
+                        (_, true, true) => Decision::Repeat,
+                    };
+                    assert_eq!(
+                        decide(effect, reached, outcome, means),
+                        expected,
+                        "{effect:?} {reached:?} {outcome:?} {means:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn delays_double_up_to_their_cap_and_are_jittered() {
+        let most = Backoff {
+            random: || 1.0,
+            ..Backoff::default()
+        };
+        let delays: Vec<_> = (1..8).map(|n| most.delay(n).as_millis()).collect();
+        assert_eq!(delays, [50, 100, 200, 400, 800, 1000, 1000]);
+        let half = Backoff {
+            random: || 0.5,
+            ..Backoff::default()
+        };
+        assert_eq!(half.delay(2), Duration::from_millis(50));
+        assert_eq!(most.delay(u32::MAX), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_fifth_of_the_calls_may_be_retried() {
+        let budget = Budget::new();
+        while budget.spend() {}
+        assert!(!budget.has_one());
+        let retries = (0..1000)
+            .filter(|_| {
+                budget.deposit();
+                budget.spend()
+            })
+            .count();
+        assert_eq!(retries, 200);
+    }
+}

@@ -1,0 +1,11 @@
+//! Time limits that may be missing.
+
+use tokio::time::{Instant, timeout_at};
+
+/// What comes of a future, or `None` once it is `until`. Without a limit there is no timer to pay for.
+pub(super) async fn within<F: Future>(until: Option<Instant>, future: F) -> Option<F::Output> {
+    match until {
+        None => Some(future.await),
+        Some(until) => timeout_at(until, future).await.ok(),
+    }
+}

@@ -1,0 +1,106 @@
+//! Connections: kept, stale, shared, tunnelled, encrypted.
+
+use std::{
+    io,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+    time::sleep,
+};
+use tower::{service_fn, util::BoxCloneSyncService};
+use url::Url;
+
+use crate::support::{Chance, Config, Fault, Faulty, Gateway, create_request, told};
+
+/// The commonest failure in life.
+#[tokio::test]
+async fn a_create_survives_a_kept_connection_that_was_closed() {
+    let closes_at_once = Chance {
+        cut: 0,
+        pause: Duration::ZERO,
+    };
+    let upstream = Faulty::start(Fault::ClosesBetween, closes_at_once);
+    let gateway = Gateway::before(upstream.url()).await;
+    let mut client = gateway.client().await;
+    for call in 1..=20 {
+        client.create_customer(create_request()).await.unwrap();
+        assert_eq!(upstream.seen.whole(), call);
+        sleep(Duration::from_millis(5)).await;
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_name_that_fails_and_comes_back() {
+    let upstream = Faulty::start(
+        Fault::Continue,
+        Chance {
+            cut: 0,
+            pause: Duration::ZERO,
+        },
+    );
+    let address = upstream.address;
+    let is_back = Arc::new(AtomicBool::new(false));
+    let resolves = Arc::clone(&is_back);
+    let mut config =
+        Config::new(Url::parse(&format!("http://api.test:{}", address.port())).unwrap());
+    config.upstream.resolver = Some(BoxCloneSyncService::new(service_fn(move |_name| {
+        let resolves = resolves.load(Ordering::Relaxed);
+        let found = resolves.then(|| vec![address].into_iter());
+        async move { found.ok_or_else(|| io::Error::other("no such name")) }
+    })));
+    let gateway = Gateway::start(config).await;
+    let mut client = gateway.client().await;
+    let lost = told(&client.create_customer(create_request()).await.unwrap_err());
+    assert_eq!(
+        (lost.reason.as_str(), lost.write.as_str()),
+        ("UPSTREAM_UNREACHABLE", "not_sent")
+    );
+    is_back.store(true, Ordering::Relaxed);
+    client.create_customer(create_request()).await.unwrap();
+    gateway.stop().await;
+}
+
+/// The request has to name the whole URL then, and the base URL's path and query stay.
+#[tokio::test]
+async fn plaintext_goes_through_a_proxy_whole() {
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", proxy.local_addr().unwrap());
+    let mut config = Config::new(Url::parse("http://api.invalid:8080/base/?tenant=7").unwrap());
+    config.upstream.proxy = Some(onboardflow_gateway::config::Proxy {
+        address: address.parse().unwrap(),
+        authorization: Some("Basic eDp5".parse().unwrap()),
+    });
+    let gateway = Gateway::start(config).await;
+    let mut client = gateway.client().await;
+    let call = tokio::spawn(async move { client.create_customer(create_request()).await });
+    let (mut stream, _) = proxy.accept().await.unwrap();
+    let mut request = vec![0; 4096];
+    let length = stream.read(&mut request).await.unwrap();
+    let request = String::from_utf8_lossy(&request[..length]).into_owned();
+    assert!(
+        request.starts_with(
+            "POST http://api.invalid:8080/base/api/v1/customer/?tenant=7 HTTP/1.1\r\n"
+        ),
+        "{request}"
+    );
+    assert!(
+        request.contains("proxy-authorization: Basic eDp5\r\n"),
+        "{request}"
+    );
+    assert!(request.contains("host: api.invalid:8080\r\n"), "{request}");
+    stream
+        .write_all(b"HTTP/1.1 503 Away\r\ncontent-length: 0\r\n\r\n")
+        .await
+        .unwrap();
+    let told = told(&call.await.unwrap().unwrap_err());
+    assert_eq!(told.reason, "UPSTREAM_MAINTENANCE");
+    gateway.stop().await;
+}

@@ -1,0 +1,322 @@
+//! An upstream that misbehaves on the wire, and knows what it really received.
+
+use std::{
+    future::pending,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinSet,
+    time::sleep,
+};
+use url::Url;
+
+/// The worked example of the specification.
+const EVENT: &str = include_str!("../../fixtures/created.json");
+
+/// What goes wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Nobody listens.
+    Refuses,
+    /// Something that is not TLS is said, and nothing is read: for TLS that fails.
+    TalksFirst,
+    /// The connection is closed as soon as it is accepted.
+    ClosesAtOnce,
+    /// Some bytes of the request are read, then the connection is closed.
+    ClosesWithinTheRequest,
+    /// Some bytes of the request are read, then the connection is reset.
+    ResetsWithinTheRequest,
+    /// The connection is reset after the request.
+    ResetsAfterTheRequest,
+    /// The answer comes before the request was read.
+    AnswersEarly,
+    HalfAHead,
+    HalfABody,
+    /// `content-length` is larger than the body.
+    LengthTooLong,
+    /// `content-length` is smaller than the body.
+    LengthTooShort,
+    EndlessChunks,
+    OneByteASecond,
+    NeverAnswers,
+    /// `100 Continue`, which nobody asked for, and then the answer.
+    Continue,
+    /// Two answers to one request.
+    TwoAnswers,
+    Redirects,
+    Garbage,
+    /// A kept connection is closed some time after the answer.
+    ClosesBetween,
+}
+
+impl Fault {
+    pub const ALL: [Self; 18] = [
+        Self::Refuses,
+        Self::ClosesAtOnce,
+        Self::ClosesWithinTheRequest,
+        Self::ResetsWithinTheRequest,
+        Self::ResetsAfterTheRequest,
+        Self::AnswersEarly,
+        Self::HalfAHead,
+        Self::HalfABody,
+        Self::LengthTooLong,
+        Self::LengthTooShort,
+        Self::EndlessChunks,
+        Self::OneByteASecond,
+        Self::NeverAnswers,
+        Self::Continue,
+        Self::TwoAnswers,
+        Self::Redirects,
+        Self::Garbage,
+        Self::ClosesBetween,
+    ];
+}
+
+/// The random part of a trial.
+#[derive(Clone, Copy, Debug)]
+pub struct Chance {
+    /// Where something is cut.
+    pub cut: usize,
+    /// How long the upstream waits before it misbehaves.
+    pub pause: Duration,
+}
+
+/// What arrived, on all connections together.
+#[derive(Debug, Default)]
+pub struct Seen {
+    bytes: AtomicUsize,
+    whole: AtomicUsize,
+}
+
+impl Seen {
+    /// Bytes of requests that were read.
+    pub fn bytes(&self) -> usize {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Requests that were read to their end.
+    pub fn whole(&self) -> usize {
+        self.whole.load(Relaxed)
+    }
+}
+
+/// A running upstream. Dropped, it closes all of its connections.
+pub struct Faulty {
+    pub fault: Fault,
+    pub address: SocketAddr,
+    pub seen: Arc<Seen>,
+    _task: JoinSet<()>,
+}
+
+impl Faulty {
+    pub fn start(fault: Fault, chance: Chance) -> Self {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = socket.local_addr().unwrap();
+        let seen = Arc::new(Seen::default());
+        let mut task = JoinSet::new();
+        if fault == Fault::Refuses {
+            // Held, so that nobody else gets the port.
+            task.spawn(async move {
+                pending::<()>().await;
+                drop(socket);
+            });
+        } else {
+            let listener = socket.listen(64).unwrap();
+            task.spawn(listen(listener, fault, chance, Arc::clone(&seen)));
+        }
+        Self {
+            fault,
+            address,
+            seen,
+            _task: task,
+        }
+    }
+
+    pub fn url(&self) -> Url {
+        Url::parse(&format!("http://{}", self.address)).unwrap()
+    }
+}
+
+async fn listen(listener: TcpListener, fault: Fault, chance: Chance, seen: Arc<Seen>) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let seen = Arc::clone(&seen);
+        // The gateway may go away at any time; that is its right.
+        connections.spawn(async move { converse(stream, fault, chance, &seen).await.ok() });
+    }
+}
+
+/// An answer with a length, on a connection that is kept.
+pub fn answer(body: &str) -> Vec<u8> {
+    let length = body.len();
+    format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+        .into_bytes()
+}
+
+async fn converse(
+    mut stream: TcpStream,
+    fault: Fault,
+    chance: Chance,
+    seen: &Seen,
+) -> std::io::Result<()> {
+    match fault {
+        Fault::Refuses => unreachable!("nobody listens"),
+        Fault::ClosesAtOnce => Ok(()),
+        Fault::TalksFirst => {
+            sleep(chance.pause).await;
+            stream.write_all(b"220 mail.example.com ESMTP\r\n").await?;
+            sleep(Duration::from_secs(60)).await;
+            Ok(())
+        }
+        Fault::ClosesWithinTheRequest => {
+            read(&mut stream, seen, 1 + chance.cut % 400).await?;
+            sleep(chance.pause).await;
+            Ok(())
+        }
+        Fault::ResetsWithinTheRequest => {
+            read(&mut stream, seen, 1 + chance.cut % 400).await?;
+            sleep(chance.pause).await;
+            stream.set_zero_linger()
+        }
+        Fault::AnswersEarly => {
+            read(&mut stream, seen, 1 + chance.cut % 400).await?;
+            stream.write_all(&answer(EVENT)).await?;
+            // Reads the rest, so that the answer isn't lost in a reset.
+            stream.shutdown().await?;
+            tokio::io::copy(&mut stream, &mut tokio::io::sink()).await?;
+            Ok(())
+        }
+        _ => {
+            read(&mut stream, seen, usize::MAX).await?;
+            sleep(chance.pause).await;
+            answer_badly(stream, fault, chance, seen).await
+        }
+    }
+}
+
+async fn answer_badly(
+    mut stream: TcpStream,
+    fault: Fault,
+    chance: Chance,
+    seen: &Seen,
+) -> std::io::Result<()> {
+    let whole = answer(EVENT);
+    let head = whole.len() - EVENT.len();
+    match fault {
+        Fault::ResetsAfterTheRequest => stream.set_zero_linger(),
+        Fault::HalfAHead => stream.write_all(&whole[..=chance.cut % (head - 1)]).await,
+        Fault::HalfABody => {
+            let end = head + chance.cut % EVENT.trim_end().len();
+            stream.write_all(&whole[..end]).await
+        }
+        Fault::LengthTooLong | Fault::LengthTooShort => {
+            let length = match fault {
+                Fault::LengthTooLong => EVENT.len() + 1 + chance.cut,
+                _ => chance.cut % EVENT.trim_end().len(),
+            };
+            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+            stream
+                .write_all(&[head.as_bytes(), EVENT.as_bytes()].concat())
+                .await
+        }
+        Fault::EndlessChunks => endless(&mut stream).await,
+        Fault::OneByteASecond => slowly(&mut stream, &whole).await,
+        Fault::NeverAnswers => {
+            sleep(Duration::from_secs(60)).await;
+            Ok(())
+        }
+        Fault::Continue => {
+            stream.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+            sleep(chance.pause).await;
+            stream.write_all(&whole).await
+        }
+        Fault::TwoAnswers => two_answers(&mut stream, chance, seen).await,
+        Fault::Redirects => {
+            let head = "HTTP/1.1 307 Temporary Redirect\r\nlocation: /elsewhere/\r\ncontent-length: 0\r\n\r\n";
+            stream.write_all(head.as_bytes()).await
+        }
+        Fault::Garbage => stream.write_all(&[b'\x16'; 40]).await,
+        Fault::ClosesBetween => {
+            stream.write_all(&whole).await?;
+            sleep(chance.pause).await;
+            Ok(())
+        }
+        _ => unreachable!("handled above"),
+    }
+}
+
+async fn endless(stream: &mut TcpStream) -> std::io::Result<()> {
+    stream
+        .write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await?;
+    loop {
+        stream.write_all(b"400\r\n").await?;
+        stream.write_all(&[b' '; 0x400]).await?;
+        stream.write_all(b"\r\n").await?;
+    }
+}
+
+async fn slowly(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    for byte in bytes {
+        stream.write_all(&[*byte]).await?;
+        sleep(Duration::from_secs(1)).await;
+    }
+    Ok(())
+}
+
+/// The second answer, which no call may see, has another id.
+async fn two_answers(stream: &mut TcpStream, chance: Chance, seen: &Seen) -> std::io::Result<()> {
+    let stray = answer(&EVENT.replace("979924", "666"));
+    if chance.cut.is_multiple_of(2) {
+        stream.write_all(&[answer(EVENT), stray].concat()).await?;
+    } else {
+        stream.write_all(&answer(EVENT)).await?;
+        sleep(chance.pause).await;
+        stream.write_all(&stray).await?;
+    }
+    loop {
+        read(stream, seen, usize::MAX).await?;
+        stream.write_all(&answer(EVENT)).await?;
+    }
+}
+
+/// Reads a request, or its first bytes.
+async fn read(stream: &mut TcpStream, seen: &Seen, most: usize) -> std::io::Result<()> {
+    let mut request = Vec::new();
+    while request.len() < most {
+        let room = u64::try_from(most - request.len()).unwrap();
+        let count = (&mut *stream)
+            .take(room.min(4096))
+            .read_buf(&mut request)
+            .await?;
+        if count == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        seen.bytes.fetch_add(count, Relaxed);
+        if is_whole(&request) {
+            seen.whole.fetch_add(1, Relaxed);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+fn is_whole(request: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(request);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        return false;
+    };
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length: "));
+    length.is_some_and(|length| length.parse() == Ok(body.len()))
+}

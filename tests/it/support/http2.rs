@@ -1,0 +1,219 @@
+//! An upstream that speaks TLS and, by ALPN, HTTP/2: frame by frame, so that it can refuse.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use rustls::{
+    ServerConfig,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, PrivateKeyDer},
+};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::sleep,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use url::Url;
+
+const EVENT: &str = include_str!("../../fixtures/created.json");
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const REFUSED_STREAM: u32 = 7;
+
+/// What the upstream does with requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    Answers,
+    /// Refuses so many streams, and answers those after.
+    Refuses(usize),
+    /// Takes no request on a connection after so many, and says so with GOAWAY, on the first
+    /// connection alone.
+    GoesAway(usize),
+    /// Takes the request and is gone.
+    HangsUp,
+}
+
+/// A running upstream. Dropped, it closes all of its connections.
+pub struct Http2 {
+    address: SocketAddr,
+    pub certificate: CertificateDer<'static>,
+    counts: Arc<Counts>,
+    _task: JoinSet<()>,
+}
+
+#[derive(Debug, Default)]
+struct Counts {
+    connections: AtomicUsize,
+    requests: AtomicUsize,
+    refused: AtomicUsize,
+}
+
+impl Http2 {
+    pub async fn start(manner: Manner) -> Self {
+        Self::start_after(manner, Duration::ZERO).await
+    }
+
+    /// With a pause before it answers a request, or does not.
+    pub async fn start_after(manner: Manner, pause: Duration) -> Self {
+        let CertifiedKey { cert, signing_key } =
+            generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+        let certificate = cert.der().clone();
+        let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+        let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.clone()], key)
+            .unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let counts = Arc::new(Counts::default());
+        let mut task = JoinSet::new();
+        task.spawn(listen(
+            listener,
+            acceptor,
+            manner,
+            pause,
+            Arc::clone(&counts),
+        ));
+        Self {
+            address,
+            certificate,
+            counts,
+            _task: task,
+        }
+    }
+
+    pub fn url(&self) -> Url {
+        Url::parse(&format!("https://{}", self.address)).unwrap()
+    }
+
+    pub fn connections(&self) -> usize {
+        self.counts.connections.load(Relaxed)
+    }
+
+    /// Requests that were taken.
+    pub fn requests(&self) -> usize {
+        self.counts.requests.load(Relaxed)
+    }
+
+    pub fn refused(&self) -> usize {
+        self.counts.refused.load(Relaxed)
+    }
+}
+
+async fn listen(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    manner: Manner,
+    pause: Duration,
+    counts: Arc<Counts>,
+) {
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let (acceptor, counts) = (acceptor.clone(), Arc::clone(&counts));
+        // The gateway may go away at any time; that is its right.
+        connections.spawn(async move {
+            let Ok(stream) = acceptor.accept(stream).await else {
+                return;
+            };
+            let is_first = counts.connections.fetch_add(1, Relaxed) == 0;
+            let _ = converse(stream, manner, pause, is_first, &counts).await;
+        });
+    }
+}
+
+type Stream = TlsStream<TcpStream>;
+
+async fn converse(
+    mut stream: Stream,
+    manner: Manner,
+    pause: Duration,
+    is_first: bool,
+    counts: &Counts,
+) -> std::io::Result<()> {
+    stream.read_exact(&mut [0; 24]).await?; // the preface
+    write(&mut stream, SETTINGS, 0, 0, &[]).await?;
+    let mut taken = 0;
+    let mut turned_away = Vec::new();
+    loop {
+        let (kind, flags, id) = read(&mut stream).await?;
+        if matches!(kind, HEADERS | DATA) {
+            sleep(pause).await;
+        }
+        match kind {
+            SETTINGS if flags == 0 => write(&mut stream, SETTINGS, 1, 0, &[]).await?,
+            HEADERS => match manner {
+                Manner::Refuses(most) if counts.refused.load(Relaxed) < most => {
+                    counts.refused.fetch_add(1, Relaxed);
+                    turned_away.push(id);
+                    write(
+                        &mut stream,
+                        RST_STREAM,
+                        0,
+                        id,
+                        &REFUSED_STREAM.to_be_bytes(),
+                    )
+                    .await?;
+                }
+                Manner::GoesAway(after) if is_first && taken == after => {
+                    turned_away.push(id);
+                    let last = id.saturating_sub(2).to_be_bytes();
+                    write(&mut stream, GOAWAY, 0, 0, &[last, [0; 4]].concat()).await?;
+                }
+                _ => taken += 1,
+            },
+            DATA if flags & END_STREAM != 0 && !turned_away.contains(&id) => {
+                counts.requests.fetch_add(1, Relaxed);
+                if manner == Manner::HangsUp {
+                    return Ok(());
+                }
+                // 0x88 is `:status: 200`.
+                write(&mut stream, HEADERS, END_HEADERS, id, &[0x88]).await?;
+                write(&mut stream, DATA, END_STREAM, id, EVENT.as_bytes()).await?;
+            }
+            _ => {}
+        }
+    }
+}
+
+async fn read(stream: &mut Stream) -> std::io::Result<(u8, u8, u32)> {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await?;
+    let [a, b, c, kind, flags, id @ ..] = head;
+    let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
+    stream.read_exact(&mut payload).await?;
+    Ok((kind, flags, u32::from_be_bytes(id)))
+}
+
+async fn write(
+    stream: &mut Stream,
+    kind: u8,
+    flags: u8,
+    id: u32,
+    payload: &[u8],
+) -> std::io::Result<()> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [&length[1..], &[kind, flags], &id.to_be_bytes()].concat();
+    stream
+        .write_all(&[head.as_slice(), payload].concat())
+        .await?;
+    stream.flush().await
+}

@@ -1,0 +1,7 @@
+//! What an operator sees: metrics, traces, the log and the admin port. And what nobody does.
+
+mod admin;
+mod metrics;
+mod monitoring;
+mod privacy;
+mod traces;

@@ -1,0 +1,120 @@
+//! The admin port.
+
+use std::net::SocketAddr;
+
+use onboardflow_gateway::{
+    admin::Admin,
+    config::{LogConfig, LogFormat},
+    server::Health,
+    telemetry::{Metrics, logs},
+};
+use tokio::net::TcpListener;
+use tonic::{Code, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+use crate::support::{Gateway, Upstream, create_request, http};
+
+/// The admin port of a gateway with this health, and no log but one that goes nowhere.
+async fn admin(health: &Health, metrics: &Metrics) -> SocketAddr {
+    let config = LogConfig {
+        format: LogFormat::Json,
+        filter: "info".parse().unwrap(),
+    };
+    let (subscriber, log) = logs::subscriber(&config, config.format, false, std::io::sink);
+    // Without it the handle would have nothing to change.
+    Box::leak(Box::new(subscriber));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let admin = Admin {
+        metrics: metrics.clone(),
+        health: health.clone(),
+        log: Some(log),
+        config: r#"{"listen":"here"}"#.into(),
+    };
+    tokio::spawn(admin.serve(listener));
+    address
+}
+
+async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+    http("GET", address, path, "").await
+}
+
+#[tokio::test]
+async fn ready_follows_the_listener_and_not_the_upstream() {
+    let health = Health::new().await;
+    let early = admin(&health, &Metrics::new()).await;
+    assert_eq!(get(early, "/livez").await.0, 200);
+    assert_eq!(get(early, "/readyz").await.0, 503);
+
+    let gateway = Gateway::before(crate::support::nobody().await).await;
+    let address = admin(&gateway.handles.health, &gateway.handles.telemetry.metrics).await;
+    gateway
+        .client()
+        .await
+        .create_customer(create_request())
+        .await
+        .unwrap_err();
+    assert_eq!(get(address, "/readyz").await.0, 200);
+
+    let health = gateway.handles.health.clone();
+    gateway.stop().await;
+    assert!(!health.is_ready());
+    assert_eq!(get(address, "/readyz").await.0, 503);
+    assert_eq!(get(address, "/livez").await.0, 200);
+}
+
+#[tokio::test]
+async fn it_speaks_grpc_health_and_no_customer_calls() {
+    let upstream = Upstream::answering(200, "{}").await;
+    let gateway = Gateway::before(upstream.url()).await;
+    gateway.client().await; // so that it listens
+    let address = admin(&gateway.handles.health, &gateway.handles.telemetry.metrics).await;
+    let channel = Channel::from_shared(format!("http://{address}"))
+        .unwrap()
+        .connect()
+        .await
+        .unwrap();
+
+    let mut health = HealthClient::new(channel.clone());
+    let answer = health.check(HealthCheckRequest::default()).await.unwrap();
+    assert_eq!(answer.into_inner().status, 1);
+
+    let mut customers =
+        onboardflow_gateway::proto::customer_service_client::CustomerServiceClient::new(channel);
+    let status = customers
+        .create_customer(create_request())
+        .await
+        .unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
+    assert!(upstream.received().is_empty());
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn metrics_config_and_log_are_shown() {
+    let health = Health::new().await;
+    let address = admin(&health, &Metrics::new()).await;
+
+    let (status, metrics) = get(address, "/metrics").await;
+    assert_eq!(status, 200);
+    assert!(
+        metrics.contains("process_resident_memory_bytes "),
+        "{metrics}"
+    );
+    assert!(
+        metrics.contains("onboardflow_gateway_build_info{version="),
+        "{metrics}"
+    );
+    assert_eq!(
+        get(address, "/config").await,
+        (200, r#"{"listen":"here"}"#.to_owned())
+    );
+
+    assert_eq!(get(address, "/log").await.1, "info\n");
+    let set = |filter| http("PUT", address, "/log", filter);
+    assert_eq!(set("debug").await.0, 204);
+    assert_eq!(get(address, "/log").await.1, "debug\n");
+    assert_eq!(set("no=such=filter").await.0, 400);
+    assert_eq!(get(address, "/log").await.1, "debug\n");
+    assert_eq!(get(address, "/nothing").await.0, 404);
+}

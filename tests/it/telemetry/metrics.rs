@@ -1,0 +1,216 @@
+//! Metrics, after calls of known fates.
+
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tonic::{Request, client::Grpc};
+use tonic_prost::ProstCodec;
+
+use onboardflow_gateway::proto::{CreateCustomerRequest, CreateCustomerResponse};
+
+use crate::support::{Gateway, Upstream, create_request, update_request};
+
+const CREATED: &str = include_str!("../../fixtures/created.json");
+
+/// The value of the one series whose line starts with this name and holds all of these labels.
+fn value(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
+    let start = format!("{name}{{");
+    let mut found = metrics.lines().filter(|line| {
+        (line.starts_with(&start) || labels.is_empty() && line.starts_with(&format!("{name} ")))
+            && labels.iter().all(|label| line.contains(label))
+    });
+    let line = found.next()?;
+    assert_eq!(found.next(), None, "more than one {name} with {labels:?}");
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+#[tokio::test]
+async fn a_call_is_on_its_own_series() {
+    let upstream = Upstream::answering(200, CREATED).await;
+    let server = format!(r#"server_port="{}""#, upstream.address.port());
+    let gateway = Gateway::before(upstream.url()).await;
+    let mut client = gateway.client().await;
+    for _ in 0..3 {
+        client.create_customer(create_request()).await.unwrap();
+    }
+    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
+
+    let create = [r#"grpc_method="CreateCustomer""#, r#"grpc_type="unary""#];
+    let [method, kind] = create;
+    let count = |name, labels: &[&str]| value(&metrics, name, labels);
+    assert_eq!(count("grpc_server_started_total", &create), Some(3.0));
+    let ok = [method, kind, r#"grpc_code="OK""#];
+    assert_eq!(count("grpc_server_handled_total", &ok), Some(3.0));
+    let internal = [method, kind, r#"grpc_code="Internal""#];
+    assert_eq!(count("grpc_server_handled_total", &internal), Some(0.0));
+    let duration = [
+        r#"rpc_method="onboardflow.customer.v1.CustomerService/CreateCustomer""#,
+        r#"rpc_system_name="grpc""#,
+        r#"rpc_response_status_code="OK""#,
+    ];
+    assert_eq!(
+        count("rpc_server_call_duration_seconds_count", &duration),
+        Some(3.0)
+    );
+    let attempts = [
+        r#"http_request_method="POST""#,
+        r#"http_response_status_code="200""#,
+        r#"server_address="127.0.0.1""#,
+        &server,
+    ];
+    assert_eq!(
+        count("http_client_request_duration_seconds_count", &attempts),
+        Some(3.0)
+    );
+    let [rpc_method, ..] = duration;
+    assert_eq!(
+        count("onboardflow_gateway_calls_in_flight", &[rpc_method]),
+        Some(0.0)
+    );
+    assert_eq!(
+        count("onboardflow_gateway_upstream_attempts_in_flight", &[]),
+        Some(0.0)
+    );
+    assert!(metrics.ends_with("# EOF\n"));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn failures_say_why() {
+    let upstream = Upstream::answering(500, "{}").await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let mut client = gateway.client().await;
+    client.create_customer(create_request()).await.unwrap_err();
+    let invalid = CreateCustomerRequest::default();
+    client.create_customer(invalid).await.unwrap_err();
+    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
+
+    let failed = |reason, write| {
+        value(
+            &metrics,
+            "onboardflow_gateway_failures_total",
+            &[reason, write, "CreateCustomer"],
+        )
+    };
+    assert_eq!(
+        failed(r#"reason="UPSTREAM_FAILED""#, r#"write="unknown""#),
+        Some(1.0)
+    );
+    assert_eq!(
+        failed(r#"reason="INVALID_REQUEST""#, r#"write="not_sent""#),
+        Some(1.0)
+    );
+    let refused = |reason| value(&metrics, "onboardflow_gateway_refusals_total", &[reason]);
+    assert_eq!(refused(r#"reason="INVALID_REQUEST""#), Some(1.0));
+    assert_eq!(refused(r#"reason="GATEWAY_OVERLOADED""#), Some(0.0));
+    let attempt = [r#"http_response_status_code="500""#, r#"error_type="500""#];
+    assert_eq!(
+        value(
+            &metrics,
+            "http_client_request_duration_seconds_count",
+            &attempt
+        ),
+        Some(1.0)
+    );
+    let call = [
+        r#"rpc_response_status_code="UNKNOWN""#,
+        r#"error_type="UNKNOWN""#,
+    ];
+    assert_eq!(
+        value(&metrics, "rpc_server_call_duration_seconds_count", &call),
+        Some(1.0)
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn an_unknown_method_does_not_become_a_label() {
+    let upstream = Upstream::answering(200, CREATED).await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let mut grpc = Grpc::new(gateway.channel().await);
+    for method in ["One", "Two"] {
+        grpc.ready().await.unwrap();
+        let path = format!("/onboardflow.customer.v1.CustomerService/{method}");
+        let codec = ProstCodec::<CreateCustomerRequest, CreateCustomerResponse>::default();
+        grpc.unary(Request::new(create_request()), path.parse().unwrap(), codec)
+            .await
+            .unwrap_err();
+    }
+    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
+    let other = [r#"grpc_method="_OTHER""#, r#"grpc_code="Unimplemented""#];
+    assert_eq!(
+        value(&metrics, "grpc_server_handled_total", &other),
+        Some(2.0)
+    );
+    assert!(!metrics.contains("CustomerService/One"));
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_is_counted() {
+    let upstream = Upstream::with(|mut stream| async move {
+        let _ = stream.read_u8().await; // for ever
+    })
+    .await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let mut client = gateway.client().await;
+    let call = client.update_customer(update_request());
+    tokio::time::timeout(Duration::from_millis(200), call)
+        .await
+        .unwrap_err();
+
+    let cancelled = [r#"grpc_method="UpdateCustomer""#, r#"grpc_code="Canceled""#];
+    let attempt = [r#"http_request_method="PUT""#, r#"error_type="cancelled""#];
+    let metrics = loop {
+        let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
+        if value(&metrics, "grpc_server_handled_total", &cancelled) == Some(1.0) {
+            break metrics;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert_eq!(
+        value(
+            &metrics,
+            "http_client_request_duration_seconds_count",
+            &attempt
+        ),
+        Some(1.0)
+    );
+    let update = [r#"rpc_method="onboardflow.customer.v1.CustomerService/UpdateCustomer""#];
+    assert_eq!(
+        value(&metrics, "onboardflow_gateway_calls_in_flight", &update),
+        Some(0.0)
+    );
+    drop(client);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_reply_that_has_grown_is_told_by_path() {
+    let grown = CREATED.replacen(
+        r#""data":{"#,
+        r#""data":{"plan":{"x":1},"Jane@example.com":2,"#,
+        1,
+    );
+    assert_ne!(grown, CREATED);
+    let upstream = Upstream::answering(200, &grown).await;
+    let gateway = Gateway::before(upstream.url()).await;
+    gateway
+        .client()
+        .await
+        .create_customer(create_request())
+        .await
+        .unwrap();
+    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
+    let unknown = |path| {
+        value(
+            &metrics,
+            "onboardflow_gateway_reply_unknown_fields_total",
+            &[path],
+        )
+    };
+    assert_eq!(unknown(r#"path="data.plan""#), Some(1.0));
+    assert_eq!(unknown(r#"path="_OTHER""#), Some(1.0));
+    assert!(!metrics.contains("Jane"));
+    gateway.stop().await;
+}
