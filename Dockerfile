@@ -46,7 +46,9 @@ RUN set -eu; \
     echo 'fn main() {}' | tee build.rs >src/main.rs; \
     : >src/lib.rs; \
     cargo build --release --locked; \
-    rm -r src build.rs target/*/release/.fingerprint/onboardflow-gateway-*
+    rm -r src build.rs; \
+    # Else cargo, which goes by times, would take the empty program for the newer one.
+    find target -path '*/.fingerprint/onboardflow-gateway-*' -prune -exec rm -r {} +
 COPY build.rs ./
 COPY proto proto
 COPY src src

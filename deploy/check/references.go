@@ -127,7 +127,7 @@ func (in *installation) monitorFindsService(object *unstructured.Unstructured) e
 		}
 	}
 	if found != 1 {
-		return fmt.Errorf("it selects %d Services, so each pod is scraped as often", found)
+		return fmt.Errorf("it selects %d Services, and each pod would be scraped as often", found)
 	}
 	return nil
 }
