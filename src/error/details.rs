@@ -25,14 +25,13 @@ pub(super) fn status(error: &Error, request_id: &str) -> Status {
     let row = error.kind.row();
     let message = message(error);
     let mut status = Status::with_error_details(row.code, message, details(error, request_id));
-    if error.kind.is_quota()
-        && let Some(delay) = retry_delay(error)
-    {
-        // Stops the retries of clients whose policy repeats RESOURCE_EXHAUSTED.
-        let millis = MetadataValue::from(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+    if error.kind.forbids_retries() {
+        // Clients with a retry policy would repeat the call by themselves, each time at the cost of
+        // one of the day's. Any time in its place makes some of them (grpc-java) wait for it.
+        let never = MetadataValue::from_static("-1");
         status
             .metadata_mut()
-            .insert("grpc-retry-pushback-ms", millis);
+            .insert("grpc-retry-pushback-ms", never);
     }
     status
 }
@@ -175,10 +174,8 @@ mod tests {
         );
         assert_eq!(details.quota_failure().unwrap().violations.len(), 1);
         assert_eq!(details.error_info().unwrap().metadata["http_status"], "429");
-        assert_eq!(
-            status.metadata().get("grpc-retry-pushback-ms").unwrap(),
-            "86399000"
-        );
+        let pushback = status.metadata().get("grpc-retry-pushback-ms");
+        assert_eq!(pushback.unwrap(), "-1");
     }
 
     #[test]

@@ -117,6 +117,13 @@ impl Kind {
         }
     }
 
+    /// Whether a client must not repeat the call by itself: a quota that is spent stays so for hours,
+    /// and a maintenance outlasts what any retry policy waits.
+    #[must_use]
+    pub fn forbids_retries(self) -> bool {
+        self.is_quota() || self == Self::Answered(Answer::Maintenance)
+    }
+
     /// What to wait before another try where nobody named a time, or `None` where waiting does not
     /// help.
     #[must_use]
