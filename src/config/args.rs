@@ -99,8 +99,8 @@ pub struct SandboxArgs {
 /// Flags of `healthcheck`.
 #[derive(Debug, Args)]
 pub struct HealthcheckArgs {
-    /// Address of a gateway's gRPC port, in plaintext.
-    #[arg(value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = checked(address))]
+    /// Address of a gateway's admin port, or of its gRPC port where that is in plaintext.
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = checked(address))]
     pub(super) address: Checked<SocketAddr>,
 }
 
