@@ -59,7 +59,7 @@ pub use self::{
 use crate::{
     config::ServerConfig,
     proto::customer_service_server::CustomerService,
-    telemetry::{Listener, Telemetry},
+    telemetry::{Listener, Secret, Telemetry},
 };
 
 /// The wait before accepting again after the system refused, for lack of file descriptors mostly.
@@ -157,9 +157,25 @@ fn follow_tls(
     let counters = Arc::clone(&handles.counters);
     let (tls, followed) = Tls::load(files, &counters.certificate).map_err(io::Error::other)?;
     let tls = Arc::new(tls);
+    let secrets = handles.telemetry.metrics.secrets.clone();
+    let note = move |tls: &Tls| {
+        secrets.loaded(Secret::Certificate);
+        if let Some(at) = tls.expires() {
+            secrets.expires(Secret::Certificate, at);
+        }
+    };
+    note(&tls);
+    let failures = handles.telemetry.metrics.secrets.clone();
     let (reloaded, interval) = (Arc::clone(&tls), config.reload_interval);
     following.spawn(async move {
-        let reload = || reloaded.reload();
+        let reload = || {
+            let read = reloaded.reload();
+            match &read {
+                Ok(()) => note(&reloaded),
+                Err(_) => failures.reload_failed(Secret::Certificate),
+            }
+            read
+        };
         followed
             .follow(interval, &counters.certificate, reload)
             .await;
@@ -179,9 +195,18 @@ fn follow_tokens(
     let counters = Arc::clone(&handles.counters);
     let (tokens, followed) = Tokens::load(jwt, &counters.token_keys).map_err(io::Error::other)?;
     let tokens = Arc::new(tokens);
+    let secrets = handles.telemetry.metrics.secrets.clone();
+    secrets.loaded(Secret::TokenKeys);
     let (reloaded, interval) = (Arc::clone(&tokens), config.reload_interval);
     following.spawn(async move {
-        let reload = || reloaded.reload();
+        let reload = || {
+            let read = reloaded.reload();
+            match &read {
+                Ok(()) => secrets.loaded(Secret::TokenKeys),
+                Err(_) => secrets.reload_failed(Secret::TokenKeys),
+            }
+            read
+        };
         followed
             .follow(interval, &counters.token_keys, reload)
             .await;

@@ -54,7 +54,15 @@ impl std::error::Error for TlsError {}
 #[derive(Debug)]
 pub(super) struct Tls {
     files: TlsFiles,
-    current: ArcSwap<ServerConfig>,
+    current: ArcSwap<Current>,
+}
+
+/// What was read from the files.
+#[derive(Debug)]
+struct Current {
+    config: Arc<ServerConfig>,
+    /// The end of the certificate's validity, in Unix seconds.
+    expires: Option<i64>,
 }
 
 impl Tls {
@@ -75,7 +83,12 @@ impl Tls {
 
     /// For one connection. Those that stand keep what they were accepted with.
     pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(self.current.load_full())
+        TlsAcceptor::from(Arc::clone(&self.current.load().config))
+    }
+
+    /// When the certificate in use expires, in Unix seconds.
+    pub(super) fn expires(&self) -> Option<i64> {
+        self.current.load().expires
     }
 
     pub(super) fn reload(&self) -> Result<(), TlsError> {
@@ -91,8 +104,9 @@ pub fn check(files: &TlsFiles) -> Result<(), TlsError> {
 
 /// Sessions are not resumed across a change: each configuration has a cache of its own, so that a CA
 /// that was taken out is out.
-fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
+fn read(files: &TlsFiles) -> Result<Current, TlsError> {
     let chain = certificates(&files.cert, "tls-cert")?;
+    let expires = chain.first().and_then(|leaf| end_of_validity(leaf));
     let key = PrivateKeyDer::from_pem_file(&files.key)
         .map_err(|_| unreadable("tls-key", "can't be read as a PEM file with a private key"))?;
     let provider = Arc::new(aws_lc_rs::default_provider());
@@ -107,7 +121,15 @@ fn read(files: &TlsFiles) -> Result<ServerConfig, TlsError> {
         .with_single_cert(chain, key)
         .map_err(|error| TlsError::of("tls-cert", "does not go with --tls-key")(error.into()))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(config)
+    Ok(Current {
+        config: Arc::new(config),
+        expires,
+    })
+}
+
+fn end_of_validity(certificate: &CertificateDer<'_>) -> Option<i64> {
+    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
+    Some(certificate.validity().not_after.timestamp())
 }
 
 fn client_verifier(

@@ -18,8 +18,7 @@ const PREFIX: &str = "onboardflow_gateway";
 
 impl Collector for Listener {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        self.connections(&mut encoder)?;
-        self.reloads(&mut encoder)
+        self.connections(&mut encoder)
     }
 }
 
@@ -44,39 +43,6 @@ impl Listener {
         });
         let name = format!("{PREFIX}_connections_closed");
         family(encoder, &name, "Connections that ended, by reason", closed)
-    }
-
-    /// None of what was never read: no TLS, no tokens.
-    fn reloads(&self, encoder: &mut DescriptorEncoder) -> Result<(), fmt::Error> {
-        let files = [
-            ("certificate", &self.0.certificate),
-            ("token_keys", &self.0.token_keys),
-        ];
-        let loaded = || {
-            files
-                .iter()
-                .filter_map(|(file, counts)| Some((file, counts, counts.loaded()?)))
-        };
-        let age = loaded().map(|(file, _, at)| {
-            let age = ConstGauge::new(at.elapsed().as_secs_f64());
-            ([("file", *file)], age)
-        });
-        let name = format!("{PREFIX}_listener_file_age_seconds");
-        family(encoder, &name, "Time since the file in use was read", age)?;
-        let results = loaded().flat_map(|(file, counts, _)| {
-            let labels = |result| [("file", *file), ("result", result)];
-            [
-                (labels("ok"), ConstCounter::new(counts.succeeded())),
-                (labels("error"), ConstCounter::new(counts.failed())),
-            ]
-        });
-        let name = format!("{PREFIX}_listener_file_reloads");
-        family(
-            encoder,
-            &name,
-            "Changed files, by whether they could be used",
-            results,
-        )
     }
 }
 

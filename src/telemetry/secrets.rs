@@ -1,4 +1,4 @@
-//! Metrics of what the gateway reads from files: the API key, certificates and their authorities.
+//! Metrics of what the gateway reads from files: API keys, certificates, the keys of callers' tokens.
 
 use std::time::SystemTime;
 
@@ -10,12 +10,12 @@ use prometheus_client::{
 /// Something that is read from a file, and read again when the file changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secret {
-    /// `--token-file`.
+    /// `--token-file`, `--site-tokens-file` or `ONBOARDFLOW_TOKEN`.
     Token,
-    /// `--tls-cert` and `--tls-key`.
+    /// `--tls-cert`, `--tls-key` and `--client-ca`.
     Certificate,
-    /// `--client-ca`.
-    ClientCa,
+    /// `--jwks-file`.
+    TokenKeys,
 }
 
 impl Secret {
@@ -23,7 +23,7 @@ impl Secret {
         match self {
             Self::Token => "token",
             Self::Certificate => "certificate",
-            Self::ClientCa => "client_ca",
+            Self::TokenKeys => "token_keys",
         }
     }
 }
@@ -71,11 +71,11 @@ impl Secrets {
         drop(self.failures.get_or_create(&labels));
     }
 
-    /// Notes when what was read expires.
-    pub fn expires(&self, secret: Secret, at: SystemTime) {
+    /// Notes when what was read expires, in Unix seconds.
+    pub fn expires(&self, secret: Secret, at: i64) {
         self.expires
             .get_or_create(&[("secret", secret.name())])
-            .set(unix(at));
+            .set(at);
     }
 
     /// Counts a changed file that could not be used.

@@ -224,6 +224,11 @@ async fn broken_files_leave_the_old_ones_in_use() {
     }
     assert!(logs::so_far().contains("the old ones stay in use"));
     assert_eq!(counters.certificate.succeeded(), 0);
+    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
+    let failures = "onboardflow_gateway_secret_reload_failures_total{secret=\"certificate\"}";
+    assert!(metrics.contains(&format!("{failures} {}", counters.certificate.failed())));
+    let expires = "onboardflow_gateway_secret_expires_timestamp_seconds{secret=\"certificate\"}";
+    assert!(metrics.contains(expires), "{metrics}");
 
     secret.swap_tls(&other, &ca);
     until("taken up", || counters.certificate.succeeded() == 1).await;
