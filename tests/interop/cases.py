@@ -30,6 +30,7 @@ class Case:
     gateway: tuple[str, ...] = ()  # flags
     serving: bool = True  # or is nobody there?
     stranger: bool = False  # a caller without a certificate, where the gateway demands one
+    remembered: bool = False  # does the first call teach `serve`, which unlike the sandbox remembers, about the second?
     streams: tuple[int, ...] = (2,)  # how many HTTP/2 streams both calls together may open: two, and the retries
 
     @property
@@ -72,8 +73,9 @@ CASES = [
     provoked(
         "sandbox-429",
         QUOTA,
-        # By then the gateway may know that the day's quota is spent, and send nothing.
+        # By then `serve` knows that the day's quota is spent, and sends nothing.
         dataclasses.replace(QUOTA, writes=("rejected", "not_sent"), http_status=None),
+        remembered=True,
     ),
     provoked("sandbox-500", Failure("UNKNOWN", "UPSTREAM_FAILED", ("unknown",), http_status="500")),
     provoked(

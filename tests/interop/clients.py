@@ -110,14 +110,24 @@ def on_the_wire(run: Run, tap: Tap) -> collections.abc.Iterator[str]:
 
 
 def compare(runs: list[Run], call: str) -> None:
-    """Whatever the connection, all languages must have seen the same; who differs from the most is wrong."""
+    """All languages must have seen the same; who differs from the most is wrong. So must have all connections, but where
+    the gateway remembers: then those of `serve` and those of the sandbox, each among themselves."""
     for case in filter(lambda case: case.settled, CASES):
-        right = [run for run in runs if run.case is case and not run.problems]
-        seen = [(run, cases.steady(run.outcomes[call])) for run in right]
-        counted = collections.Counter(repr(comparable(outcome)) for _, outcome in seen).most_common(1)
-        for run, outcome in seen:
-            if repr(comparable(outcome)) != counted[0][0]:
-                run.problems.append(f"{call}: saw {outcome}\n    where most saw {counted[0][0]}")
+        of_case = [run for run in runs if run.case is case]
+        if case.remembered:
+            agree([run for run in of_case if run.connection.tls], call)
+            agree([run for run in of_case if not run.connection.tls], call)
+        else:
+            agree(of_case, call)
+
+
+def agree(runs: list[Run], call: str) -> None:
+    right = [run for run in runs if not run.problems]
+    seen = [(run, cases.steady(run.outcomes[call])) for run in right]
+    counted = collections.Counter(repr(comparable(outcome)) for _, outcome in seen).most_common(1)
+    for run, outcome in seen:
+        if repr(comparable(outcome)) != counted[0][0]:
+            run.problems.append(f"{call}: saw {outcome}\n    where most saw {counted[0][0]}")
 
 
 def comparable(value: Any) -> Any:
