@@ -225,8 +225,14 @@ fn date_violation(date: &Timestamp) -> Option<Violation> {
     Some(Violation::new("event_date", rule))
 }
 
+/// The text goes out as it is, so it has to be right as it is: the parser alone mends what it reads
+/// as browsers do (`http:host`, `https:///host`, spaces around it).
 fn is_web_address(url: &str) -> bool {
-    Url::parse(url).is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
+    let names_host = |(_, rest): (&str, &str)| !rest.starts_with(['/', '\\']);
+    url.split_once("://").is_some_and(names_host)
+        && !url.contains(|c: char| c.is_whitespace() || c.is_control())
+        && Url::parse(url)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.has_host())
 }
 
 /// `event_meta.data` of a customer's event.

@@ -9,6 +9,7 @@ use crate::support::{Gateway, Told, Upstream, create_request, customer, told, up
 
 /// The paths of the fields at fault.
 fn fields(status: &Status) -> Vec<String> {
+    told(status);
     let details = status.get_error_details();
     let violations = &details.bad_request().unwrap().field_violations;
     violations
@@ -118,6 +119,15 @@ async fn picture_addresses_that_are_none() {
         "ftp://cdn/picture.png",
         "data:,x",
         "https://",
+        "https:cdn",
+        "https:/cdn",
+        "https:///cdn",
+        "https:\\\\cdn",
+        "https://\\cdn",
+        " https://cdn",
+        "https://cdn ",
+        "https://c\ndn",
+        "https://cdn/a b.png",
     ] {
         let customer = Some(Customer {
             image_url: Some(url.to_owned()),
