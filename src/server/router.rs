@@ -2,7 +2,7 @@
 
 use std::{convert::Infallible, io, sync::Arc};
 
-use http::{Request, Response};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tonic::{body::Body, codec::CompressionEncoding, service::Routes};
 use tower::{Service as _, ServiceBuilder, util::BoxCloneSyncService};
@@ -65,12 +65,32 @@ impl Router {
         mut self,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Infallible> {
+        if !is_grpc(request.headers()) {
+            return Ok(unsupported_media_type());
+        }
         if Self::is_open(&request) {
             self.open.call(request).await
         } else {
             self.stack.call(request.map(Body::new)).await
         }
     }
+}
+
+/// Whether a request says that it is gRPC's, by the content type, which may go on with `+proto` or
+/// parameters. gRPC-Web is another protocol.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
+    content_type
+        .and_then(|value| value.strip_prefix(b"application/grpc"))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+}
+
+/// An answer in HTTP's own terms, as gRPC's protocol has it: whoever asks with a plain GET must not
+/// read gRPC's 200 as health.
+fn unsupported_media_type() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
 }
 
 /// The inbound stack, outermost first.

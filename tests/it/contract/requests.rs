@@ -222,3 +222,33 @@ async fn a_method_that_is_none() {
     gateway.stop().await;
     assert_eq!(told(&status).code, Code::Unimplemented);
 }
+
+#[tokio::test]
+async fn a_request_that_is_not_grpc_is_refused_as_http_does() {
+    use http_body_util::Empty;
+    use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+
+    let upstream = Upstream::answering(200, "{}").await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let http = Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http::<Empty<bytes::Bytes>>();
+    let path = "onboardflow.customer.v1.CustomerService/CreateCustomer";
+    for (method, path, content_type) in [
+        ("GET", "", None),
+        ("GET", path, None),
+        ("POST", path, Some("application/json")),
+        ("POST", path, Some("application/grpc-web")),
+        ("POST", "grpc.health.v1.Health/Check", None),
+    ] {
+        let uri = format!("http://{}/{path}", gateway.address);
+        let mut request = http::Request::builder().method(method).uri(uri);
+        if let Some(content_type) = content_type {
+            request = request.header("content-type", content_type);
+        }
+        let response = http.request(request.body(Empty::new()).unwrap()).await;
+        assert_eq!(response.unwrap().status(), 415, "{method} {path}");
+    }
+    gateway.stop().await;
+    assert_eq!(upstream.received().len(), 0);
+}
