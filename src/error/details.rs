@@ -39,7 +39,9 @@ pub(super) fn status(error: &Error, request_id: &str) -> Status {
 /// What a caller should wait, where waiting helps.
 fn retry_delay(error: &Error) -> Option<Duration> {
     let default = error.kind.default_retry_delay()?;
-    Some(error.retry_after.unwrap_or(default))
+    // `Retry-After: 0` names no time: at once is when OnboardFlow has just refused the call.
+    let named = error.retry_after.filter(|delay| !delay.is_zero());
+    Some(named.unwrap_or(default))
 }
 
 fn message(error: &Error) -> String {
@@ -176,6 +178,14 @@ mod tests {
         assert_eq!(details.error_info().unwrap().metadata["http_status"], "429");
         let pushback = status.metadata().get("grpc-retry-pushback-ms");
         assert_eq!(pushback.unwrap(), "-1");
+    }
+
+    #[test]
+    fn a_retry_after_of_zero_does_not_invite_a_retry_at_once() {
+        let error = Error::new(Answer::TooManyRequests).retry_after(Duration::ZERO);
+        let details = error.to_status("req-1").get_error_details();
+        let delay = details.retry_info().unwrap().retry_delay;
+        assert_eq!(delay, Some(Duration::from_secs(3600)));
     }
 
     #[test]

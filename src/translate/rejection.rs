@@ -70,8 +70,13 @@ impl Reasons {
     }
 
     fn read_fields(&mut self, parent: &str, fields: &Map<String, Value>, depth: usize) {
+        // `{"field": "customer_email", "message": "…"}`, as some APIs list their errors.
+        let field = fields.get("field").and_then(Value::as_str);
+        let named = field.map(|name| self.path(parent, name));
+        let parent = named.as_deref().unwrap_or(parent);
         for (name, value) in fields {
             match name.as_str() {
+                "field" if field.is_some() => {}
                 // Not reasons.
                 "success" | "status" | "status_code" | "code" | "data" => {}
                 // Reasons that are nobody's, or that hold others.
@@ -209,6 +214,15 @@ mod tests {
                 violation("customer.email", "Bad.")
             ]
         );
+    }
+
+    #[test]
+    fn errors_that_name_their_field_in_a_value() {
+        let body =
+            r#"{"success": false, "errors": [{"field": "customer_email", "message": "Bad."}]}"#;
+        let (says, violations) = read(body);
+        assert_eq!(says, "the fields at fault are in the details");
+        assert_eq!(violations, [violation("customer.email", "Bad.")]);
     }
 
     #[test]

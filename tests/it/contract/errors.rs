@@ -120,6 +120,7 @@ async fn a_spent_quota_says_when_it_is_renewed() {
     let body = r#"{"detail": "Request was throttled. Expected available in 86399 seconds."}"#;
     let in_body = told_of(429, &[], body).await;
     for status in in_header.into_iter().chain(in_body) {
+        told(&status);
         let details = status.get_error_details();
         let delay = details.retry_info().unwrap().retry_delay;
         assert_eq!(delay, Some(Duration::from_secs(86_399)));
@@ -133,9 +134,12 @@ async fn a_spent_quota_says_when_it_is_renewed() {
 async fn maintenance_says_how_long() {
     for (headers, seconds) in [(&[("retry-after", "120")][..], 120), (&[][..], 60)] {
         for status in told_of(503, headers, "<h1>Down</h1>").await {
+            told(&status);
             let details = status.get_error_details();
             let delay = details.retry_info().unwrap().retry_delay;
             assert_eq!(delay, Some(Duration::from_secs(seconds)));
+            let pushback = status.metadata().get("grpc-retry-pushback-ms");
+            assert_eq!(pushback.unwrap(), "-1");
         }
     }
 }
