@@ -20,14 +20,18 @@ impl Refusal {
     fn advice(self) -> &'static str {
         match self {
             Self::InvalidRequest => "The request is invalid; correct it and send it again",
-            Self::Unimplemented => "The gateway does not serve this method or encoding",
+            Self::Unimplemented => {
+                "The gateway does not serve this method or encoding; compare the call with the proto"
+            }
             Self::CallerUnauthenticated => {
                 "The caller could not be identified; present valid credentials"
             }
             Self::CallerNotAllowed => {
                 "This caller may not call the gateway; ask the gateway's operators"
             }
-            Self::RequestTooLarge => "The request message is larger than the gateway accepts",
+            Self::RequestTooLarge => {
+                "The request message is larger than the gateway accepts; send less in it"
+            }
             Self::Overloaded => "The gateway is at its limit of calls; try again after a pause",
             Self::Draining => "This instance is shutting down; send the call to another one",
             Self::CircuitOpen => {
@@ -51,7 +55,8 @@ impl Loss {
                 "The deadline passed before anything was sent; it is safe to try again"
             }
             Self::DeadlineExceeded(Sent::Maybe) => {
-                "The deadline passed before OnboardFlow answered; the write may have been applied"
+                "The deadline passed before OnboardFlow answered; the write may have been applied, so \
+                 check before you send a create again"
             }
             Self::Connection(Effect::Creates) => {
                 "The connection to OnboardFlow was lost before it answered; the customer may have \
@@ -72,8 +77,14 @@ impl Answer {
     fn advice(self) -> &'static str {
         match self {
             Self::BadRequest => "OnboardFlow refused the request; correct it",
-            Self::PreconditionFailed => "OnboardFlow refused the request: a precondition failed",
-            Self::RefusedInBody => "OnboardFlow answered that the write did not succeed",
+            Self::PreconditionFailed => {
+                "OnboardFlow refused the request, as the state of its records does not allow it; \
+                 mend that first"
+            }
+            Self::RefusedInBody => {
+                "OnboardFlow answered that the write did not succeed; mend the cause and send it \
+                 again"
+            }
             Self::KeyRefused(KeyHolder::Gateway) | Self::KeyForbidden(KeyHolder::Gateway) => {
                 "OnboardFlow refused the gateway's API key, which the gateway's operators have to \
                  replace"
@@ -88,18 +99,23 @@ impl Answer {
             Self::Conflict(Effect::Updates) => {
                 "The update conflicts with another change; look at the record and try again"
             }
-            Self::Timeout => "OnboardFlow gave up waiting; the write may have been applied",
+            Self::Timeout => {
+                "OnboardFlow gave up waiting; the write may have been applied, so check before you \
+                 send a create again"
+            }
             Self::TooManyRequests => {
                 "OnboardFlow's daily quota of calls is spent; try again once it is renewed"
             }
             Self::Failed | Self::BadGateway(Effect::Creates) => {
-                "OnboardFlow failed; the write may have been applied, so check before you send it \
-                 again"
+                "OnboardFlow failed; the write may have been applied, so check before you send a \
+                 create again"
             }
             Self::BadGateway(Effect::Updates) => {
                 "OnboardFlow failed; the update may have been applied, and is safe to send again"
             }
-            Self::NotImplemented => "OnboardFlow does not implement this call",
+            Self::NotImplemented => {
+                "OnboardFlow does not implement this call; tell the gateway's operators"
+            }
             Self::Maintenance => "OnboardFlow is offline for maintenance; try again later",
             Self::ContractBroken => {
                 "OnboardFlow answered as its API does not allow; tell the gateway's operators"
@@ -109,7 +125,7 @@ impl Answer {
             }
             Self::Unreadable { applied: false } => {
                 "OnboardFlow's reply could not be read; the write may have been applied, so check \
-                 before you send it again"
+                 before you send a create again"
             }
         }
     }
