@@ -1,5 +1,6 @@
 //! The contract, row by row: RPC in, HTTP call expected, canned reply, RPC out.
 
+mod beside;
 mod calls;
 mod errors;
 mod replies;

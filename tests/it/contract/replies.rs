@@ -75,6 +75,14 @@ async fn envelopes_that_say_success_and_break_off() {
         r#"{"success":true,"data":{"id":97"#,
         r#"{"success":true,"data":{}} trailing"#,
         r#"{"success":true,"data":{"created":9223372036854775807}}"#,
+        r#"{"success":true,"data":{"id":NaN}}"#,
+        r#"{"success":true,"data":{"site_user":{"a":-Infinity}}}"#,
+        r#"{"success":true,"data":{"site_user":{"a":1e400}}}"#,
+        r#"{"success":true,"data":{"id":1,"id":2}}"#,
+        r#"{"success":true,"data":{"site_hash":"\ud800"}}"#,
+        r#"{"success":true,"data":[]}"#,
+        r#"{"success":true,"data":"event"}"#,
+        r#"{"success":true,"data":{}}{"success":true,"data":{}}"#,
         &deep,
         &deep_unknown,
     ] {
@@ -147,6 +155,7 @@ async fn a_flag_that_is_not_true_is_a_refusal() {
         r#"{"success":1,"data":{}}"#,
         r#"{"success":false,"data":"no object","error":"No."}"#,
         r#"{"data":{"id":1}}"#,
+        r#"{"success":true,"success":false,"data":{}}"#,
     ] {
         let expected = Told {
             code: Code::FailedPrecondition,
@@ -177,6 +186,21 @@ async fn nulls_missing_and_unknown_fields_are_fine() {
             "{body}"
         );
         gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn bytes_that_are_not_what_they_are_said_to_be() {
+    let not_utf8 = b"{\"success\":true,\"data\":{\"site_hash\":\"\xff\"}}";
+    let json = br#"{"success":true,"data":{}}"#;
+    for (headers, body, write) in [
+        ("", &not_utf8[..], "applied"),
+        ("content-encoding: gzip\r\n", json, "unknown"),
+    ] {
+        let length = body.len();
+        let head = format!("HTTP/1.1 200 OK\r\n{headers}content-length: {length}\r\n\r\n");
+        let answer = [head.as_bytes(), body].concat();
+        assert_eq!(told_of_answer(answer).await, unreadable(write), "{headers}");
     }
 }
 
