@@ -6,10 +6,10 @@ use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 
-use super::telemetry::Effective;
 use super::{
-    checked::{Checked, address, boolean, checked, choice, duration, size, timeout},
+    checked::{Checked, address, boolean, checked, choice, duration, size, timeout, variable},
     listener::{CallerArgs, ConnectionArgs},
+    telemetry::Effective,
     upstream::UpstreamArgs,
 };
 
@@ -169,8 +169,8 @@ impl Cli {
         Ok(cli)
     }
 
-    /// Every flag, with its variable. Help shows the rule in place of the variables, as it would
-    /// show what they hold.
+    /// Every flag, with its variable where that is set. Help shows the rule in place of the
+    /// variables, as it would show what they hold.
     fn command_with_variables() -> clap::Command {
         fn with_variable(arg: Arg) -> Arg {
             let Some(flag) = arg
@@ -179,8 +179,11 @@ impl Cli {
             else {
                 return arg;
             };
-            let variable = format!("ONBOARDFLOW_{}", flag.replace('-', "_").to_uppercase());
-            arg.env(variable).hide_env(true)
+            let name = format!("ONBOARDFLOW_{}", flag.replace('-', "_").to_uppercase());
+            match variable(&name) {
+                Some(_) => arg.env(name).hide_env(true),
+                None => arg,
+            }
         }
         Self::command().mut_subcommands(|command| command.mut_args(with_variable))
     }

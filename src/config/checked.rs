@@ -4,7 +4,7 @@
 //! in the wrong place. So its parsers here always succeed, with a [`Checked`] that remembers what
 //! is wrong; [`Problems`] collects them, by flag and never by value.
 
-use std::{convert::Infallible, fmt, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, env, ffi::OsString, fmt, net::SocketAddr, time::Duration};
 
 use clap::ValueEnum;
 use url::Url;
@@ -55,6 +55,14 @@ impl fmt::Display for Problems {
     }
 }
 
+/// A variable of the environment. An empty one is a missing one: that is how a manifest leaves it
+/// out, and how OpenTelemetry has it.
+pub(super) fn variable(name: &str) -> Option<OsString> {
+    #[expect(clippy::disallowed_methods, reason = "this is config")]
+    let value = env::var_os(name);
+    value.filter(|value| !value.is_empty())
+}
+
 /// A parser that never fails, as clap takes it, of one that says what is wrong.
 pub(super) fn checked<T>(
     parse: fn(&str) -> Checked<T>,
@@ -84,7 +92,7 @@ pub(super) fn count(text: &str) -> Checked<usize> {
     text.parse()
         .ok()
         .filter(|count| (1..=1 << 20).contains(count))
-        .ok_or("must be a whole number, at least 1")
+        .ok_or("must be a whole number from 1 to 1048576")
 }
 
 /// One of the values that help names.

@@ -1,12 +1,12 @@
 //! What an operator is shown: whether calls are traced, and the configuration that is in force.
 
-use std::{collections::BTreeMap, env, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::{ArgMatches, Command, parser::ValueSource};
 use serde::Serialize;
 use url::Url;
 
-use super::Problems;
+use super::{Problems, checked};
 
 /// Longest time that an export may take, where the environment does not say.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,11 +59,8 @@ impl Tracing {
     }
 }
 
-/// A variable of the environment. An empty one is a missing one, as OpenTelemetry has it.
 fn variable(name: &str) -> Option<String> {
-    #[expect(clippy::disallowed_methods, reason = "this is config")]
-    let value = env::var(name);
-    value.ok().filter(|value| !value.is_empty())
+    checked::variable(name)?.into_string().ok()
 }
 
 /// Every flag's value, and where it came from. No flag holds a secret: the API key has a file or a

@@ -6,7 +6,7 @@
 )]
 
 use std::{
-    env,
+    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -19,7 +19,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::{
-    checked::{Checked, Problems, attempts, base_url, checked, choice, quota, timeout},
+    checked::{Checked, Problems, attempts, base_url, checked, choice, quota, timeout, variable},
     keys::{KeyFiles, Keys, check_token},
 };
 use crate::upstream::{BreakerConfig, Resolver};
@@ -217,7 +217,7 @@ impl UpstreamArgs {
     }
 
     fn credentials(&self, problems: &mut Problems) -> Option<Credentials> {
-        let variable = token_variable();
+        let variable = variable("ONBOARDFLOW_TOKEN");
         let scheme = problems.check("auth-scheme", self.auth_scheme);
         let mode = problems.check("credentials", self.credentials)?;
         let holds_none =
@@ -244,13 +244,15 @@ impl UpstreamArgs {
 
     fn gateway_keys(
         &self,
-        variable: Option<String>,
+        variable: Option<OsString>,
         scheme: AuthScheme,
         problems: &mut Problems,
     ) -> Option<Credentials> {
         let fixed = match variable {
             None => None,
-            Some(token) => Some(problems.check("token-file", check_token(&token))?),
+            Some(token) => {
+                Some(problems.check("token-file", check_token(&token.to_string_lossy()))?)
+            }
         };
         let files = KeyFiles {
             fixed,
@@ -273,17 +275,6 @@ impl UpstreamArgs {
             scheme,
         })
     }
-}
-
-/// The API key in the environment. An empty variable is a missing one: that is how a manifest
-/// leaves it out.
-fn token_variable() -> Option<String> {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "a key has a variable and, on purpose, no flag"
-    )]
-    let variable = env::var("ONBOARDFLOW_TOKEN");
-    variable.ok().filter(|token| !token.is_empty())
 }
 
 /// The certificates in a PEM file.

@@ -204,6 +204,28 @@ async fn every_problem_of_a_configuration_is_told_at_once() {
     }
 }
 
+/// A manifest leaves a variable out by leaving it empty. clap took that for a value, and where the
+/// flag is a path, refused it before it looked at any other.
+#[tokio::test]
+async fn an_empty_variable_is_a_missing_one() {
+    let empty = [
+        "TOKEN",
+        "TOKEN_FILE",
+        "TLS_CERT",
+        "LISTEN",
+        "MAX_TIMEOUT",
+        "REFLECTION",
+    ];
+    let names = empty.map(|name| format!("ONBOARDFLOW_{name}"));
+    let variables = names.each_ref().map(|name| (name.as_str(), ""));
+    let (code, stderr) = refusal(&["serve", "--admin-listen=bad"], &variables).await;
+    assert_eq!(code, Some(64), "{stderr}");
+    let problems: Vec<_> = stderr.lines().filter(|line| line.contains("--")).collect();
+    assert_eq!(problems.len(), 2, "{stderr}");
+    assert!(stderr.contains("--token-file: is required"), "{stderr}");
+    assert!(stderr.contains("--admin-listen: must be"), "{stderr}");
+}
+
 #[tokio::test]
 async fn a_key_in_the_wrong_place_is_not_printed() {
     const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
