@@ -1,9 +1,9 @@
 //! Asks a running gateway for its health, as an exec probe does.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{error::Error as StdError, net::SocketAddr, time::Duration};
 
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
@@ -15,9 +15,10 @@ const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Fails unless the gateway at `address` says in time that it is SERVING.
 pub async fn check(address: SocketAddr) -> Result<(), Source> {
-    tokio::time::timeout(TIMEOUT, ask(address))
-        .await
-        .map_err(|_| "no answer in time")?
+    let asked = tokio::time::timeout(TIMEOUT, ask(address)).await;
+    asked
+        .unwrap_or_else(|_| Err("no answer in time".into()))
+        .map_err(|why| format!("{address} is not SERVING: {why}").into())
 }
 
 async fn ask(address: SocketAddr) -> Result<(), Source> {
@@ -27,9 +28,23 @@ async fn ask(address: SocketAddr) -> Result<(), Source> {
     let origin = http::Uri::try_from(format!("http://{address}"))?;
     let answer = HealthClient::with_origin(http, origin)
         .check(HealthCheckRequest::default())
-        .await?;
+        .await
+        .map_err(|status| root_cause(&status))?;
     match answer.into_inner().status() {
         ServingStatus::Serving => Ok(()),
         status => Err(status.as_str_name().into()),
     }
+}
+
+/// Why there was no answer: what stands at the end of the chain of sources, such as "Connection
+/// refused", or else the status itself.
+fn root_cause(status: &Status) -> String {
+    let mut cause = status.source();
+    while let Some(deeper) = cause.and_then(StdError::source) {
+        cause = Some(deeper);
+    }
+    cause.map_or_else(
+        || format!("{:?}: {}", status.code(), status.message()),
+        ToString::to_string,
+    )
 }
