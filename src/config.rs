@@ -22,40 +22,35 @@ pub use self::{
     telemetry::{Effective, Tracing},
     upstream::{AuthScheme, Credentials, Proxy, UpstreamConfig},
 };
-use self::{
-    args::{CallArgs, DrainArgs, LogArgs},
-    listener::ConnectionArgs,
-    upstream::CredentialsMode,
-};
+use self::{args::SharedArgs, checked::Checked, upstream::CredentialsMode};
 
 /// Everything that `serve` needs.
 #[derive(Debug)]
 pub struct ServeConfig {
-    /// Address for gRPC.
-    pub listen: SocketAddr,
-    /// Address for the admin port.
-    pub admin_listen: SocketAddr,
+    /// The process around the gateway.
+    pub process: ProcessConfig,
     /// How OnboardFlow is called.
     pub upstream: UpstreamConfig,
-    /// How callers are served.
-    pub server: ServerConfig,
-    /// What is logged.
-    pub log: LogConfig,
-    /// Whether calls are traced.
-    pub tracing: Tracing,
 }
 
 /// Everything that `sandbox` needs.
 #[derive(Debug)]
 pub struct SandboxConfig {
-    /// Address for gRPC.
-    pub listen: SocketAddr,
-    /// Address for the admin port.
-    pub admin_listen: SocketAddr,
+    /// The process around the gateway.
+    pub process: ProcessConfig,
     /// Address for the emulated REST API.
     pub rest_listen: SocketAddr,
     /// Cap on the body of a reply, in bytes.
     pub max_response_bytes: usize,
+}
+
+/// What a gateway needs whatever it calls.
+#[derive(Debug)]
+pub struct ProcessConfig {
+    /// Address for gRPC.
+    pub listen: SocketAddr,
+    /// Address for the admin port.
+    pub admin_listen: SocketAddr,
     /// How callers are served.
     pub server: ServerConfig,
     /// What is logged.
@@ -126,31 +121,21 @@ impl ServeArgs {
     /// The configuration, or everything that is wrong with it.
     pub fn check(self) -> Result<ServeConfig, Problems> {
         let mut problems = Problems::default();
-        let drain_delay = problems.check("drain-delay", self.drain_delay);
         let passes_authorization_on = self.upstream.credentials == Ok(CredentialsMode::Caller);
         let callers = self.callers.check(passes_authorization_on, &mut problems);
-        let server = server_config(&self.calls, &self.connections, &self.drain, &mut problems);
         let max_response_bytes =
-            problems.check("max-response-bytes", self.calls.max_response_bytes);
+            problems.check("max-response-bytes", self.shared.max_response_bytes);
         let upstream = self.upstream.check(max_response_bytes, &mut problems);
-        let listen = problems.check("listen", self.listen);
-        let admin_listen = problems.check("admin-listen", self.admin_listen);
-        let log = self.log.check(&mut problems);
-        let tracing = Tracing::check(&mut problems);
+        let ports = (self.listen, self.admin_listen);
+        let process = self.shared.check(ports, self.drain_delay, &mut problems);
         let config = (|| {
             let (tls, callers) = callers?;
+            let mut process = process?;
+            process.server.tls = tls;
+            process.server.callers = callers;
             Some(ServeConfig {
-                listen: listen?,
-                admin_listen: admin_listen?,
+                process,
                 upstream: upstream?,
-                server: ServerConfig {
-                    tls,
-                    callers,
-                    drain_delay: drain_delay?,
-                    ..server?
-                },
-                log: log?,
-                tracing: tracing?,
             })
         })();
         problems.finish(config)
@@ -161,27 +146,16 @@ impl SandboxArgs {
     /// The configuration, or everything that is wrong with it.
     pub fn check(self) -> Result<SandboxConfig, Problems> {
         let mut problems = Problems::default();
-        let drain_delay = problems.check("drain-delay", self.drain_delay);
-        let server = server_config(&self.calls, &self.connections, &self.drain, &mut problems);
-        let max_response_bytes =
-            problems.check("max-response-bytes", self.calls.max_response_bytes);
-        let listen = problems.check("listen", self.listen);
-        let admin_listen = problems.check("admin-listen", self.admin_listen);
         let rest_listen = problems.check("rest-listen", self.rest_listen);
-        let log = self.log.check(&mut problems);
-        let tracing = Tracing::check(&mut problems);
+        let max_response_bytes =
+            problems.check("max-response-bytes", self.shared.max_response_bytes);
+        let ports = (self.listen, self.admin_listen);
+        let process = self.shared.check(ports, self.drain_delay, &mut problems);
         let config = (|| {
             Some(SandboxConfig {
-                listen: listen?,
-                admin_listen: admin_listen?,
+                process: process?,
                 rest_listen: rest_listen?,
                 max_response_bytes: max_response_bytes?,
-                server: ServerConfig {
-                    drain_delay: drain_delay?,
-                    ..server?
-                },
-                log: log?,
-                tracing: tracing?,
             })
         })();
         problems.finish(config)
@@ -197,43 +171,61 @@ impl HealthcheckArgs {
     }
 }
 
-fn server_config(
-    calls: &CallArgs,
-    connections: &ConnectionArgs,
-    drain: &DrainArgs,
-    problems: &mut Problems,
-) -> Option<ServerConfig> {
-    let default_timeout = problems.check("default-timeout", calls.default_timeout);
-    let max_timeout = problems.check("max-timeout", calls.max_timeout);
-    if default_timeout > max_timeout && max_timeout.is_some() {
-        problems.add("default-timeout", "must not be longer than --max-timeout");
-    }
-    let max_request_bytes = problems.check("max-request-bytes", calls.max_request_bytes);
-    let reflection = problems.check("reflection", calls.reflection);
-    let drain_timeout = problems.check("drain-timeout", drain.drain_timeout);
-    let (workers, max_in_flight, connections) = connections.check(problems)?;
-    Some(ServerConfig {
-        default_timeout: default_timeout?,
-        max_timeout: max_timeout?,
-        max_request_bytes: max_request_bytes?,
-        reflection: reflection?,
-        workers,
-        max_in_flight,
-        connections,
-        drain_timeout: drain_timeout?,
-        ..ServerConfig::default()
-    })
-}
-
-impl LogArgs {
-    fn check(self, problems: &mut Problems) -> Option<LogConfig> {
+impl SharedArgs {
+    /// With `ports`, the addresses for gRPC and the admin port.
+    fn check(
+        self,
+        ports: (Checked<SocketAddr>, Checked<SocketAddr>),
+        drain_delay: Checked<Duration>,
+        problems: &mut Problems,
+    ) -> Option<ProcessConfig> {
+        let listen = problems.check("listen", ports.0);
+        let admin_listen = problems.check("admin-listen", ports.1);
+        let server = self.server(drain_delay, problems);
         let format = problems.check("log-format", self.log_format);
         let filter =
             EnvFilter::try_new(&self.log).map_err(|_| "must be a level or a tracing filter");
         let filter = problems.check("log", filter);
-        Some(LogConfig {
-            format: format?,
-            filter: filter?,
+        let tracing = Tracing::check(problems);
+        Some(ProcessConfig {
+            listen: listen?,
+            admin_listen: admin_listen?,
+            server: server?,
+            log: LogConfig {
+                format: format?,
+                filter: filter?,
+            },
+            tracing: tracing?,
+        })
+    }
+
+    fn server(
+        &self,
+        drain_delay: Checked<Duration>,
+        problems: &mut Problems,
+    ) -> Option<ServerConfig> {
+        let default_timeout = problems.check("default-timeout", self.default_timeout);
+        let max_timeout = problems.check("max-timeout", self.max_timeout);
+        if default_timeout > max_timeout && max_timeout.is_some() {
+            problems.add("default-timeout", "must not be longer than --max-timeout");
+        }
+        let max_request_bytes = problems.check("max-request-bytes", self.max_request_bytes);
+        let reflection = problems.check("reflection", self.reflection);
+        let connections = self.connections.check(problems);
+        let drain_delay = problems.check("drain-delay", drain_delay);
+        let drain_timeout = problems.check("drain-timeout", self.drain_timeout);
+        let (workers, max_in_flight, connections) = connections?;
+        Some(ServerConfig {
+            default_timeout: default_timeout?,
+            max_timeout: max_timeout?,
+            max_request_bytes: max_request_bytes?,
+            reflection: reflection?,
+            workers,
+            max_in_flight,
+            connections,
+            drain_delay: drain_delay?,
+            drain_timeout: drain_timeout?,
+            ..ServerConfig::default()
         })
     }
 }

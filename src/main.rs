@@ -9,11 +9,12 @@ use std::{
 };
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use futures_util::future::BoxFuture;
 use onboardflow_gateway::{
     admin::Admin,
     config::{
-        AuthScheme, Cli, Command, Credentials, Effective, LogConfig, Problems, SandboxConfig,
-        ServeConfig, Tracing, UpstreamConfig,
+        AuthScheme, Cli, Command, Credentials, Effective, Problems, ProcessConfig, SandboxConfig,
+        ServeConfig, ServerConfig, Tracing, UpstreamConfig,
     },
     error::Source,
     healthcheck,
@@ -99,7 +100,12 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
             ));
         }
         kind => {
-            let problem = kind.as_str().unwrap_or("bad arguments");
+            let problem = match kind {
+                ErrorKind::ArgumentConflict => "given more than once",
+                // The parsers of values succeed whatever they are given (`config::checked`).
+                ErrorKind::InvalidValue => "needs a value",
+                kind => kind.as_str().unwrap_or("bad arguments"),
+            };
             let flag = match error.get(ContextKind::InvalidArg) {
                 Some(ContextValue::String(arg)) if arg.starts_with("--") => {
                     arg.split(['=', ' ']).next().unwrap_or_default()
@@ -116,13 +122,13 @@ fn run(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Serve(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
-            let seen = Seen::start(&config.log, config.tracing, &cli.effective)?;
+            let seen = Seen::start(&config.process, &cli.effective)?;
             let result = block_on(serve(&config, &seen));
             seen.stop(result)
         }
         Command::Sandbox(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
-            let seen = Seen::start(&config.log, config.tracing, &cli.effective)?;
+            let seen = Seen::start(&config.process, &cli.effective)?;
             let result = block_on(sandbox(&config, &seen));
             seen.stop(result)
         }
@@ -142,16 +148,12 @@ struct Seen {
 }
 
 impl Seen {
-    fn start(log: &LogConfig, tracing: Tracing, effective: &Effective) -> Result<Self, Failure> {
-        let log = logs::start(log);
+    fn start(process: &ProcessConfig, effective: &Effective) -> Result<Self, Failure> {
+        let log = logs::start(&process.log);
         let config = effective.to_json();
-        info!(
-            version = env!("CARGO_PKG_VERSION"),
-            ?tracing,
-            config,
-            "starting"
-        );
-        let (tracer, exporting) = match tracing {
+        let version = env!("CARGO_PKG_VERSION");
+        info!(version, tracing = ?process.tracing, config, "starting");
+        let (tracer, exporting) = match process.tracing {
             Tracing::Off => (Tracer::default(), None),
             Tracing::Otlp { timeout } => {
                 let (tracer, exporting) = Tracer::from_environment(timeout)?;
@@ -172,7 +174,7 @@ impl Seen {
 
     /// Opens the admin port.
     async fn show(&self, address: SocketAddr, health: &Health) -> Result<(), Source> {
-        let listener = bind(address).await?;
+        let listener = bind("admin-listen", address).await?;
         info!(address = %listener.local_addr()?, "admin port");
         let admin = Admin {
             metrics: self.telemetry.metrics.clone(),
@@ -205,24 +207,21 @@ fn block_on(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
 }
 
 async fn serve(config: &ServeConfig, seen: &Seen) -> Result<(), Failure> {
-    let stop = stop_signal()?;
-    let handles = Handles::new(&config.server, &seen.telemetry).await;
-    seen.show(config.admin_listen, &handles.health).await?;
     let upstream = Upstream::new(&config.upstream, &seen.telemetry.metrics)?;
-    let listener = bind(config.listen).await?;
-    let service = move || Service::new(upstream.for_worker());
-    server::run(listener, stop, service, &config.server, &handles).await?;
-    Ok(())
+    let gateway = Gateway::open(&config.process, seen).await?;
+    Ok(gateway.run(upstream).await?)
 }
 
 async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
-    let stop = stop_signal()?;
-    let handles = Handles::new(&config.server, &seen.telemetry).await;
-    seen.show(config.admin_listen, &handles.health).await?;
-    let rest = bind(config.rest_listen).await?;
-    let grpc = bind(config.listen).await?;
+    let rest = bind("rest-listen", config.rest_listen).await?;
+    let gateway = Gateway::open(&config.process, seen).await?;
     let token = SecretString::from(sandbox_key());
-    let base_url = Url::parse(&format!("http://{}", rest.local_addr()?))?;
+    let welcome = Welcome {
+        grpc: gateway.listener.local_addr()?,
+        rest: rest.local_addr()?,
+        token: token.expose_secret(),
+    };
+    writeln!(io::stdout(), "{welcome}")?;
     let credentials = Credentials::Gateway {
         token: token.clone(),
         scheme: AuthScheme::Token,
@@ -232,31 +231,63 @@ async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
         // Each call meets what its site key names, whatever calls before it met.
         breaker: None,
         heed_retry_after: false,
-        ..UpstreamConfig::new(base_url, credentials)
+        ..UpstreamConfig::new(
+            Url::parse(&format!("http://{}", welcome.rest))?,
+            credentials,
+        )
     };
     let upstream = Upstream::new(&upstream, &seen.telemetry.metrics)?;
-    let welcome = Welcome {
-        grpc: grpc.local_addr()?,
-        rest: rest.local_addr()?,
-        token: token.expose_secret(),
-    };
-    writeln!(io::stdout(), "{welcome}")?;
 
     // The emulated API outlives the gateway, so that calls in flight can finish.
     let (drained, until_drained) = oneshot::channel::<()>();
     let emulated = tokio::spawn(OnboardFlow::new(token).serve(rest, async {
         let _ = until_drained.await;
     }));
-    let service = move || Service::new(upstream.for_worker());
-    server::run(grpc, stop, service, &config.server, &handles).await?;
+    gateway.run(upstream).await?;
     drop(drained);
     emulated.await??;
     Ok(())
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, Source> {
+/// A gateway whose ports are open, and that doesn't take calls yet.
+struct Gateway<'a> {
+    config: &'a ServerConfig,
+    stop: BoxFuture<'static, ()>,
+    handles: Handles,
+    listener: TcpListener,
+}
+
+impl<'a> Gateway<'a> {
+    /// Listens for signals, and on the ports for operators and for callers.
+    async fn open(config: &'a ProcessConfig, seen: &Seen) -> Result<Self, Source> {
+        let stop = Box::pin(stop_signal()?);
+        let handles = Handles::new(&config.server, &seen.telemetry).await;
+        seen.show(config.admin_listen, &handles.health).await?;
+        Ok(Self {
+            config: &config.server,
+            stop,
+            handles,
+            listener: bind("listen", config.listen).await?,
+        })
+    }
+
+    /// Serves until it is told to stop, and has drained.
+    async fn run(self, upstream: Upstream) -> io::Result<()> {
+        let service = move || Service::new(upstream.for_worker());
+        server::run(
+            self.listener,
+            self.stop,
+            service,
+            self.config,
+            &self.handles,
+        )
+        .await
+    }
+}
+
+async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Source> {
     let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| format!("can't listen on {address}: {error}").into())
+    bound.map_err(|error| format!("--{flag}: can't listen on {address}: {error}").into())
 }
 
 /// 40 hex digits, as a real key has, and another one for each run.

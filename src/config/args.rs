@@ -53,19 +53,13 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub(super) upstream: UpstreamArgs,
     #[command(flatten)]
-    pub(super) calls: CallArgs,
-    #[command(flatten)]
-    pub(super) connections: ConnectionArgs,
-    #[command(flatten)]
     pub(super) callers: CallerArgs,
     /// Time between the signal to stop, which makes health NOT_SERVING, and the end of accepting
     /// connections: as long as load balancers take to notice.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = checked(duration))]
     pub(super) drain_delay: Checked<Duration>,
     #[command(flatten)]
-    pub(super) drain: DrainArgs,
-    #[command(flatten)]
-    pub(super) log: LogArgs,
+    pub(super) shared: SharedArgs,
 }
 
 /// Flags of `sandbox`.
@@ -82,18 +76,12 @@ pub struct SandboxArgs {
     /// given.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", hide_default_value = true, value_parser = checked(address))]
     pub(super) rest_listen: Checked<SocketAddr>,
-    #[command(flatten)]
-    pub(super) calls: CallArgs,
-    #[command(flatten)]
-    pub(super) connections: ConnectionArgs,
     /// Time between the signal to stop and the end of accepting connections. Nobody balances load
     /// over sandboxes.
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = checked(duration))]
     pub(super) drain_delay: Checked<Duration>,
     #[command(flatten)]
-    pub(super) drain: DrainArgs,
-    #[command(flatten)]
-    pub(super) log: LogArgs,
+    pub(super) shared: SharedArgs,
 }
 
 /// Flags of `healthcheck`.
@@ -104,9 +92,9 @@ pub struct HealthcheckArgs {
     pub(super) address: Checked<SocketAddr>,
 }
 
-/// What a call may take.
+/// Flags that `serve` and `sandbox` have alike, defaults included.
 #[derive(Debug, Args)]
-pub(super) struct CallArgs {
+pub(super) struct SharedArgs {
     /// Deadline of calls that come without one.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = checked(timeout))]
     pub(super) default_timeout: Checked<Duration>,
@@ -122,20 +110,12 @@ pub(super) struct CallArgs {
     /// Serve gRPC reflection, which grpcurl and other tools need.
     #[arg(long, value_name = "BOOL", default_value = "true", value_parser = checked(boolean))]
     pub(super) reflection: Checked<bool>,
-}
-
-/// How the gateway ends.
-#[derive(Debug, Args)]
-pub(super) struct DrainArgs {
+    #[command(flatten)]
+    pub(super) connections: ConnectionArgs,
     /// Longest wait for calls in flight once no more connections are accepted. The process ends
     /// after it whatever happens.
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = checked(duration))]
     pub(super) drain_timeout: Checked<Duration>,
-}
-
-/// What is logged, and how.
-#[derive(Clone, Debug, Args)]
-pub(super) struct LogArgs {
     /// Format of the log on standard error; `auto` is text on a terminal and JSON elsewhere.
     #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = checked(choice::<LogFormat>))]
     pub(super) log_format: Checked<LogFormat>,
