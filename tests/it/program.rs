@@ -1,6 +1,6 @@
 //! The binary as a process: what its user types, and what it answers.
 
-use std::{net::SocketAddr, process::Stdio};
+use std::{collections::BTreeMap, net::SocketAddr, process::Stdio};
 
 use onboardflow_gateway::proto::{
     CreateCustomerRequest, CustomerEvent, customer_service_client::CustomerServiceClient,
@@ -176,6 +176,9 @@ async fn health_is_asked_by_the_program_itself() {
     terminate(&child).await;
     let _ = child.wait_with_output().await.unwrap();
     assert_eq!(ask(address).await, Some(1));
+    let (_, stderr) = refusal(&["healthcheck", &address.to_string()], &[]).await;
+    let said = format!("{address} is not SERVING: Connection refused");
+    assert!(stderr.contains(&said), "{stderr}");
 }
 
 #[tokio::test]
@@ -227,6 +230,22 @@ async fn an_empty_variable_is_a_missing_one() {
 }
 
 #[tokio::test]
+async fn a_command_line_that_cannot_be_read_names_the_flag() {
+    for (args, said) in [
+        (&["serve", "--listen"][..], "--listen: needs a value"),
+        (
+            &["serve", "--workers=1", "--workers=2"],
+            "--workers: given more than once",
+        ),
+        (&["serve", "--lisen=x"], "--lisen: unexpected argument"),
+    ] {
+        let (code, stderr) = refusal(args, &[]).await;
+        assert_eq!(code, Some(64), "{stderr}");
+        assert!(stderr.contains(said), "{stderr}");
+    }
+}
+
+#[tokio::test]
 async fn a_key_in_the_wrong_place_is_not_printed() {
     const KEY: &str = "0123456789abcdef0123456789abcdef01234567";
     let key_flag = format!("--token={KEY}");
@@ -265,15 +284,68 @@ async fn a_port_that_is_taken_is_no_configuration_error() {
     )
     .await;
     assert_eq!(code, Some(1));
-    assert!(stderr.contains(&address), "{stderr}");
+    let said = format!("--listen: can't listen on {address}");
+    assert!(stderr.contains(&said), "{stderr}");
+}
+
+async fn help(command: &str) -> String {
+    let output = gateway(&[command, "--help"], &[("ONBOARDFLOW_TOKEN", "5ec2e7")]).output();
+    let output = output.await.unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    String::from_utf8(output.stdout).unwrap()
 }
 
 #[tokio::test]
-async fn help_explains_every_flag_and_holds_no_secret() {
+async fn help_holds_no_secret() {
     for command in ["serve", "sandbox", "healthcheck"] {
-        let output = gateway(&[command, "--help"], &[("ONBOARDFLOW_TOKEN", "5ec2e7")]).output();
-        let output = output.await.unwrap();
-        assert_eq!(output.status.code(), Some(0));
-        assert!(!String::from_utf8(output.stdout).unwrap().contains("5ec2e7"));
+        assert!(!help(command).await.contains("5ec2e7"));
     }
+}
+
+/// Each flag of a help text, with its default where it has one.
+fn flags(help: &str) -> BTreeMap<String, Option<String>> {
+    let options = help.split("\n      --").skip(1);
+    options
+        .map(|option| {
+            let option = option.split("\n  -h, --help").next().unwrap();
+            let mut words = option.split_whitespace();
+            let name = words.next().unwrap().to_owned();
+            let text = words.skip(1).collect::<Vec<_>>().join(" ");
+            assert!(!text.is_empty(), "--{name} is not explained");
+            let default = text.split_once("[default: ").map(|(_, rest)| rest);
+            (
+                name,
+                default.map(|rest| rest.trim_end_matches(']').to_owned()),
+            )
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn the_readme_has_every_flag_with_its_default() {
+    let mut missing = flags(&help("serve").await);
+    let rows = include_str!("../../README.md").lines();
+    for row in rows.filter(|row| row.starts_with("| `--")) {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, names, default, ..] = cells.as_slice() else {
+            panic!("{row}");
+        };
+        // What stands in brackets is the sandbox's.
+        let parts = default.split(" (");
+        let parts = parts.map(|part| part.split_once(')').map_or(part, |(_, rest)| rest));
+        let defaults: String = parts.collect();
+        let mut defaults = defaults.split(", ");
+        for name in names.split(", ") {
+            let name = name.trim_matches(['`', '-']);
+            let told = missing
+                .remove(name)
+                .unwrap_or_else(|| panic!("no flag {name}"));
+            let shown = defaults.next().map(|shown| shown.trim_matches('`'));
+            // A flag without a default has words there, or one stands for several.
+            if told.is_some() || default.contains('`') {
+                assert_eq!(shown, told.as_deref(), "--{name}");
+            }
+        }
+    }
+    assert!(missing.is_empty(), "not in the README: {missing:?}");
 }
