@@ -6,9 +6,10 @@ use tokio::time::Instant;
 use super::{traces::Trace, upstream::Attempts};
 use crate::context::{Context, Progress};
 
-/// What an attempt is counted as that was dropped before its answer: the caller went, or its time was
-/// up.
-const DROPPED: &str = "cancelled";
+/// What an attempt is counted as that was dropped before its answer: because the call's time was up,
+const LATE: &str = "timeout";
+/// or because the caller went.
+const CANCELLED: &str = "cancelled";
 
 /// An attempt under way. It is counted when it ends, however it does.
 #[derive(Debug)]
@@ -16,6 +17,7 @@ pub struct Attempt {
     handles: Attempts,
     method: Method,
     started: Instant,
+    deadline: Instant,
     progress: Progress,
     trace: Trace,
     ended: bool,
@@ -31,6 +33,7 @@ impl Attempts {
             handles: self.clone(),
             method: method.clone(),
             started: Instant::now(),
+            deadline: context.deadline,
             progress: context.progress.clone(),
             trace: context.trace.attempt(method, path, self, before),
             ended: false,
@@ -70,7 +73,8 @@ impl Attempt {
 impl Drop for Attempt {
     fn drop(&mut self) {
         if !self.ended {
-            self.end(DROPPED);
+            let is_late = Instant::now() >= self.deadline;
+            self.end(if is_late { LATE } else { CANCELLED });
         }
     }
 }

@@ -8,7 +8,7 @@ use tonic_prost::ProstCodec;
 
 use onboardflow_gateway::proto::{CreateCustomerRequest, CreateCustomerResponse};
 
-use crate::support::{Gateway, Upstream, create_request, update_request};
+use crate::support::{Config, Gateway, Upstream, create_request, update_request};
 
 const CREATED: &str = include_str!("../../fixtures/created.json");
 
@@ -182,6 +182,28 @@ async fn a_caller_that_goes_is_counted() {
         Some(0.0)
     );
     drop(client);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_create_that_onboardflow_let_wait_was_counted_as_cancelled() {
+    let upstream = Upstream::with(|mut stream| async move {
+        let _ = stream.read_u8().await; // for ever
+    })
+    .await;
+    let mut config = Config::new(upstream.url());
+    config.server.default_timeout = Duration::from_millis(100);
+    let gateway = Gateway::start(config).await;
+    gateway.create(create_request()).await.unwrap_err();
+
+    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
+    let attempts = |why| {
+        let labels = [r#"http_request_method="POST""#, why];
+        let name = "http_client_request_duration_seconds_count";
+        value(&metrics, name, &labels)
+    };
+    assert_eq!(attempts(r#"error_type="timeout""#), Some(1.0));
+    assert_eq!(attempts(r#"error_type="cancelled""#), None);
     gateway.stop().await;
 }
 
