@@ -10,7 +10,7 @@
 //! | `/log` | what is logged; `PUT` changes it, from this machine alone |
 //! | `grpc.health.v1` | Check and Watch, in plaintext on the same port |
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
@@ -26,7 +26,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    sync::Semaphore,
+    task::AbortHandle,
 };
 use tower::Service as _;
 use tracing::{debug, info, warn};
@@ -36,10 +36,9 @@ use crate::{
     telemetry::{Metrics, OPENMETRICS, logs::LogControl},
 };
 
-/// Connections at once. Probes and scrapes need a few; whoever wants more waits.
+/// Connections at once. Probes and scrapes need a few; a further one takes the place of the oldest, so
+/// that connections on which nothing happens can't keep a probe from being answered.
 const MAX_CONNECTIONS: usize = 64;
-/// Longest wait for the head of an HTTP/1.1 request.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest body: a log filter.
 const MAX_BODY: usize = 4096;
 /// The wait before accepting again after the system refused.
@@ -66,17 +65,18 @@ impl Admin {
     /// Answers on `listener` until it is dropped.
     pub async fn serve(self, listener: TcpListener) -> Infallible {
         let router = self.router();
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let mut connections: VecDeque<AbortHandle> = VecDeque::new();
         loop {
-            // The semaphore is never closed.
-            let permit = Arc::clone(&connections).acquire_owned().await;
             match listener.accept().await {
                 Ok((stream, peer)) => {
+                    connections.retain(|connection| !connection.is_finished());
+                    if connections.len() == MAX_CONNECTIONS
+                        && let Some(oldest) = connections.pop_front()
+                    {
+                        oldest.abort();
+                    }
                     let router = router.clone().layer(Extension(Peer(peer)));
-                    tokio::spawn(async move {
-                        converse(stream, router).await;
-                        drop(permit);
-                    });
+                    connections.push_back(tokio::spawn(converse(stream, router)).abort_handle());
                 }
                 Err(error) => {
                     warn!(%error, "a connection to the admin port could not be accepted");
@@ -103,10 +103,7 @@ impl Admin {
 async fn converse(stream: TcpStream, router: Router) {
     let service = service_fn(move |request: Request<Incoming>| router.clone().call(request));
     let mut server = auto::Builder::new(TokioExecutor::new());
-    server
-        .http1()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT);
+    server.http1().timer(TokioTimer::new());
     server.http2().timer(TokioTimer::new());
     if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
         debug!(%error, "a connection to the admin port failed");

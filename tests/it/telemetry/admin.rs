@@ -1,6 +1,6 @@
 //! The admin port.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use onboardflow_gateway::{
     admin::Admin,
@@ -8,7 +8,7 @@ use onboardflow_gateway::{
     server::Health,
     telemetry::{Metrics, logs},
 };
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -117,4 +117,16 @@ async fn metrics_config_and_log_are_shown() {
     assert_eq!(set("no=such=filter").await.0, 400);
     assert_eq!(get(address, "/log").await.1, "debug\n");
     assert_eq!(get(address, "/nothing").await.0, 404);
+}
+
+/// A kubelet that gets no answer kills the pod.
+#[tokio::test]
+async fn idle_connections_kept_probes_from_being_answered() {
+    let address = admin(&Health::new().await, &Metrics::new()).await;
+    let mut idle = Vec::new();
+    for _ in 0..100 {
+        idle.push(TcpStream::connect(address).await.unwrap());
+    }
+    let probe = tokio::time::timeout(Duration::from_secs(5), get(address, "/livez"));
+    assert_eq!(probe.await.expect("an answer").0, 200);
 }
