@@ -6,6 +6,7 @@ mod args;
 mod checked;
 mod keys;
 mod listener;
+mod log;
 mod telemetry;
 mod upstream;
 
@@ -19,6 +20,7 @@ pub use self::{
     checked::Problems,
     keys::{KeyFiles, Keys},
     listener::{CallerConfig, ConnectionConfig, JwtConfig, TlsFiles, granted_cpus},
+    log::log_filter,
     telemetry::{Effective, Tracing},
     upstream::{AuthScheme, Credentials, Proxy, UpstreamConfig},
 };
@@ -183,9 +185,7 @@ impl SharedArgs {
         let admin_listen = problems.check("admin-listen", ports.1);
         let server = self.server(drain_delay, problems);
         let format = problems.check("log-format", self.log_format);
-        let filter =
-            EnvFilter::try_new(&self.log).map_err(|_| "must be a level or a tracing filter");
-        let filter = problems.check("log", filter);
+        let filter = problems.check("log", log_filter(&self.log));
         let tracing = Tracing::check(problems);
         Some(ProcessConfig {
             listen: listen?,

@@ -15,7 +15,7 @@ use tracing_subscriber::{
     util::SubscriberInitExt as _,
 };
 
-use crate::config::{LogConfig, LogFormat};
+use crate::config::{LogConfig, LogFormat, log_filter};
 
 /// The most that other crates log, whatever `--log` says: below it some write headers and bodies.
 const FOREIGN: LevelFilter = LevelFilter::INFO;
@@ -33,8 +33,7 @@ impl LogControl {
 
     /// Logs this from now on, in the syntax of `--log`. Says what is wrong with it otherwise.
     pub fn set(&self, filter: &str) -> Result<(), &'static str> {
-        let filter =
-            EnvFilter::try_new(filter.trim()).map_err(|_| "must be a level or a tracing filter")?;
+        let filter = log_filter(filter)?;
         self.0.reload(filter).map_err(|_| "the log is closed")
     }
 }

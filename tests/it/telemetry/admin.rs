@@ -130,3 +130,18 @@ async fn idle_connections_kept_probes_from_being_answered() {
     let probe = tokio::time::timeout(Duration::from_secs(5), get(address, "/livez"));
     assert_eq!(probe.await.expect("an answer").0, 200);
 }
+
+#[tokio::test]
+async fn a_misspelt_level_switched_the_log_off() {
+    let address = admin(&Health::new().await, &Metrics::new()).await;
+    for filter in ["inof", "", "info,", "warn onboardflow_gateway=debug"] {
+        assert_eq!(
+            http("PUT", address, "/log", filter).await.0,
+            400,
+            "{filter}"
+        );
+        assert_eq!(get(address, "/log").await.1, "info\n");
+    }
+    let precise = "warn,onboardflow_gateway::upstream=debug";
+    assert_eq!(http("PUT", address, "/log", precise).await.0, 204);
+}
