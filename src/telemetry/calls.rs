@@ -318,20 +318,4 @@ mod tests {
         let path = "/onboardflow.customer.v1.CustomerService/CreateCustomer";
         assert_eq!(calls.method(path).name, path[1..]);
     }
-
-    /// `cargo test --release --lib cost -- --ignored --nocapture`
-    #[test]
-    #[ignore = "prints a figure"]
-    fn cost_of_counting_a_call() {
-        const CALLS: u32 = 1_000_000;
-        let calls = Calls::new(&mut Registry::default());
-        let started = tokio::time::Instant::now();
-        for _ in 0..CALLS {
-            let path = "/onboardflow.customer.v1.CustomerService/UpdateCustomer";
-            let method = calls.method(std::hint::black_box(path));
-            method.started();
-            method.handled(Code::Ok, Duration::from_millis(7));
-        }
-        println!("{:?} a call", started.elapsed() / CALLS);
-    }
 }
