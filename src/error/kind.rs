@@ -302,12 +302,14 @@ pub enum Answer {
 
 impl Answer {
     /// One for each row of the table.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::PreconditionFailed,
         Self::RefusedInBody,
         Self::KeyRefused(KeyHolder::Gateway),
         Self::KeyForbidden(KeyHolder::Gateway),
+        Self::KeyRefused(KeyHolder::Caller),
+        Self::KeyForbidden(KeyHolder::Caller),
         Self::NotFound,
         Self::Conflict(Effect::Creates),
         Self::Conflict(Effect::Updates),

@@ -17,7 +17,7 @@ use tonic::Code;
 
 use super::histogram::Histogram;
 use crate::{
-    error::{Kind, Refusal, Write},
+    error::{Kind, Refusal, Row},
     proto,
 };
 
@@ -87,8 +87,8 @@ pub struct Method {
     /// Made when a call first ends so: most codes never come, and each would be 17 lines.
     durations: [OnceLock<Histogram>; CODES.len()],
     duration: Family<Labels, Histogram>,
-    /// By reason and fate of the write.
-    failures: Vec<((&'static str, Write), Counter)>,
+    /// By row of the table of failures.
+    failures: Vec<(Row, Counter)>,
 }
 
 /// The families that every method has a part in.
@@ -139,7 +139,6 @@ impl Calls {
         if let Kind::Refused(refusal) = kind {
             self.refusals[refusal as usize].inc();
         }
-        let row = (row.reason, row.write);
         if let Some((_, counter)) = method.failures.iter().find(|(known, _)| *known == row) {
             counter.inc();
         }
@@ -201,7 +200,7 @@ impl Families {
         );
         registry.register(
             "onboardflow_gateway_failures",
-            "Calls that failed, by reason and by what became of the write",
+            "Calls that failed, by code, reason and what became of the write",
             families.failures.clone(),
         );
         families
@@ -240,19 +239,19 @@ impl Families {
     }
 
     /// All rows of the table of failures, so that a rate is right from the first one on.
-    fn failures(&self, method: &str) -> Vec<((&'static str, Write), Counter)> {
-        let mut failures: Vec<((&'static str, Write), Counter)> = Vec::new();
+    fn failures(&self, method: &str) -> Vec<(Row, Counter)> {
+        let mut failures: Vec<(Row, Counter)> = Vec::new();
         for row in Kind::all().map(Kind::row) {
-            let key = (row.reason, row.write);
-            if failures.iter().any(|(known, _)| *known == key) {
+            if failures.iter().any(|(known, _)| *known == row) {
                 continue;
             }
             let labels = vec![
                 ("rpc_method", method.to_owned().into()),
+                ("rpc_response_status_code", code_name(row.code).into()),
                 ("reason", row.reason.into()),
                 ("write", row.write.as_str().into()),
             ];
-            failures.push((key, self.failures.get_or_create_owned(&labels)));
+            failures.push((row, self.failures.get_or_create_owned(&labels)));
         }
         failures
     }

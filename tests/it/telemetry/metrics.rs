@@ -6,7 +6,10 @@ use tokio::io::AsyncReadExt as _;
 use tonic::{Request, client::Grpc};
 use tonic_prost::ProstCodec;
 
-use onboardflow_gateway::proto::{CreateCustomerRequest, CreateCustomerResponse};
+use onboardflow_gateway::{
+    config::Credentials,
+    proto::{CreateCustomerRequest, CreateCustomerResponse},
+};
 
 use crate::support::{Config, Gateway, Upstream, create_request, update_request};
 
@@ -85,21 +88,15 @@ async fn failures_say_why() {
     client.create_customer(invalid).await.unwrap_err();
     let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
 
-    let failed = |reason, write| {
-        value(
-            &metrics,
-            "onboardflow_gateway_failures_total",
-            &[reason, write, "CreateCustomer"],
-        )
+    let failed = |row| {
+        let name = "onboardflow_gateway_failures_total";
+        value(&metrics, name, &[row, "CreateCustomer"])
     };
-    assert_eq!(
-        failed(r#"reason="UPSTREAM_FAILED""#, r#"write="unknown""#),
-        Some(1.0)
-    );
-    assert_eq!(
-        failed(r#"reason="INVALID_REQUEST""#, r#"write="not_sent""#),
-        Some(1.0)
-    );
+    let row = r#"rpc_response_status_code="UNKNOWN",reason="UPSTREAM_FAILED",write="unknown""#;
+    assert_eq!(failed(row), Some(1.0));
+    let row =
+        r#"rpc_response_status_code="INVALID_ARGUMENT",reason="INVALID_REQUEST",write="not_sent""#;
+    assert_eq!(failed(row), Some(1.0));
     let refused = |reason| value(&metrics, "onboardflow_gateway_refusals_total", &[reason]);
     assert_eq!(refused(r#"reason="INVALID_REQUEST""#), Some(1.0));
     assert_eq!(refused(r#"reason="GATEWAY_OVERLOADED""#), Some(0.0));
@@ -120,6 +117,29 @@ async fn failures_say_why() {
         value(&metrics, "rpc_server_call_duration_seconds_count", &call),
         Some(1.0)
     );
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_callers_own_key_that_is_refused_looked_like_the_gateways() {
+    let upstream = Upstream::answering(401, "{}").await;
+    let mut config = Config::new(upstream.url());
+    config.upstream.credentials = Credentials::Caller;
+    let gateway = Gateway::start(config).await;
+    let mut request = Request::new(create_request());
+    let metadata = request.metadata_mut();
+    metadata.insert("authorization", "Token wrong".parse().unwrap());
+    gateway.create(request).await.unwrap_err();
+
+    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
+    let refused = |code| {
+        let labels = [r#"reason="UPSTREAM_CREDENTIALS_REJECTED""#, code, "Create"];
+        value(&metrics, "onboardflow_gateway_failures_total", &labels)
+    };
+    let callers = r#"rpc_response_status_code="UNAUTHENTICATED""#;
+    assert_eq!(refused(callers), Some(1.0));
+    let gateways = r#"rpc_response_status_code="INTERNAL""#;
+    assert_eq!(refused(gateways), Some(0.0));
     gateway.stop().await;
 }
 
