@@ -15,6 +15,7 @@ use std::{
 
 use http::HeaderValue;
 use secrecy::SecretString;
+use sha1::{Digest as _, Sha1};
 use tracing::{error, info};
 
 use super::{BuildError, observer::Observer};
@@ -37,8 +38,8 @@ pub(super) struct Key {
     pub(super) holder: KeyHolder,
     /// Tells keys apart, within this process.
     pub(super) id: u64,
-    /// What the key is called in logs and metrics, which is not the key: `default`, its site, or
-    /// `caller`.
+    /// What the key is called in logs and metrics, which is not the key: `default`, `caller`, or
+    /// [`site_name`].
     pub(super) name: Arc<str>,
 }
 
@@ -144,7 +145,7 @@ impl Ring {
         Ok(Self {
             default: default.transpose()?,
             sites: sites
-                .map(|(site, token)| Ok((site.clone(), key(site, token)?)))
+                .map(|(site, token)| Ok((site.clone(), key(&site_name(site), token)?)))
                 .collect::<Result<_, BuildError>>()?,
         })
     }
@@ -152,6 +153,13 @@ impl Ring {
     fn of_site(&self, site: &str) -> Option<&Key> {
         self.sites.get(site).or(self.default.as_ref())
     }
+}
+
+/// What a site's key is called: a site key has no business in logs and metrics either. Who has it
+/// finds the name by `printf %s SITE_KEY | sha1sum`.
+fn site_name(site: &str) -> String {
+    let [a, b, c, d, ..] = Sha1::digest(site).0;
+    format!("site-{:08x}", u32::from_be_bytes([a, b, c, d]))
 }
 
 /// Reads the files again and again.
@@ -207,5 +215,15 @@ impl Reader {
                 );
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sites_name_is_what_sha1sum_says() {
+        assert_eq!(site_name("f37F2PPh"), "site-b30ef3aa");
     }
 }
