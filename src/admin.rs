@@ -162,3 +162,42 @@ async fn set_log(
         Err(problem) => (StatusCode::BAD_REQUEST, format!("{problem}\n")).into_response(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use tower::ServiceExt as _;
+
+    use super::*;
+    use crate::{
+        config::{LogConfig, LogFormat},
+        telemetry::logs,
+    };
+
+    #[tokio::test]
+    async fn only_this_machine_changes_the_log() {
+        let config = LogConfig {
+            format: LogFormat::Json,
+            filter: "info".parse().unwrap(),
+        };
+        // Without the subscriber the handle would have nothing to change.
+        let (_subscriber, log) = logs::subscriber(&config, config.format, false, std::io::sink);
+        let admin = Admin {
+            metrics: Metrics::new(),
+            health: Health::new().await,
+            log: Some(log.clone()),
+            config: "{}".into(),
+        };
+        for (peer, status, filter) in [
+            ("192.0.2.1:1", StatusCode::FORBIDDEN, "info"),
+            ("[2001:db8::1]:1", StatusCode::FORBIDDEN, "info"),
+            ("[::ffff:127.0.0.1]:1", StatusCode::NO_CONTENT, "debug"),
+        ] {
+            let router = admin.clone().router();
+            let router = router.layer(Extension(Peer(peer.parse().unwrap())));
+            let request = Request::put("/log").body(Body::from("debug")).unwrap();
+            let answer = router.oneshot(request).await.unwrap();
+            assert_eq!((answer.status(), &*log.get()), (status, filter), "{peer}");
+        }
+    }
+}

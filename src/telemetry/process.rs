@@ -1,4 +1,5 @@
 //! `process_*`, as every Prometheus client names them, from Linux's `/proc`. Elsewhere there are none.
+//! `kubert-prometheus-process` does the same, for an older `prometheus_client` than ours.
 
 use std::fs;
 
@@ -101,4 +102,26 @@ fn open_fds() -> Option<f64> {
 fn number_after(text: &str, name: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_seen_as_it_is() {
+        let look = Look::now().unwrap();
+        #[expect(clippy::disallowed_methods, reason = "to compare with")]
+        let now = std::time::SystemTime::now();
+        let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+        let age = now.as_secs_f64() - look.started.unwrap();
+        assert!((-2.0..600.0).contains(&age), "{age} s old");
+        let resident = look.resident_bytes.unwrap();
+        assert!((1e6..1e10).contains(&resident), "{resident} bytes");
+        assert!(look.virtual_bytes.unwrap() >= resident);
+        assert!(look.threads.unwrap() >= 1.0);
+        let open = look.open_fds.unwrap();
+        assert!((3.0..look.max_fds.unwrap()).contains(&open), "{open}");
+        assert!((0.0..600.0).contains(&look.cpu_seconds));
+    }
 }
