@@ -52,6 +52,16 @@ impl Tracing {
             );
             return None;
         }
+        let is_usable = |endpoint: &str| {
+            Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
+        };
+        if otlp("ENDPOINT").is_some_and(|endpoint| !is_usable(&endpoint)) {
+            problems.add_variable(
+                "OTEL_EXPORTER_OTLP_ENDPOINT",
+                "must be an http or https URL",
+            );
+            return None;
+        }
         let timeout = otlp("TIMEOUT").and_then(|millis| millis.parse().ok());
         Some(Self::Otlp {
             timeout: timeout.map_or(EXPORT_TIMEOUT, Duration::from_millis),

@@ -127,3 +127,23 @@ async fn the_callers_sampling_holds() {
         "{sent}"
     );
 }
+
+#[test]
+fn an_endpoint_that_is_none_was_found_too_late_to_be_bad_configuration() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"))
+        .args([
+            "sandbox",
+            "--listen=127.0.0.1:0",
+            "--admin-listen=127.0.0.1:0",
+        ])
+        .args(["--default-timeout=0s"])
+        .env_clear()
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318")
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(64), "{said}");
+    let problem = "OTEL_EXPORTER_OTLP_ENDPOINT: must be an http or https URL";
+    assert!(said.contains(problem), "{said}");
+    assert!(said.contains("--default-timeout"), "all in one run: {said}");
+}
