@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use onboardflow_gateway::telemetry::{BreakerState, Metrics, Secret};
 
-use crate::support::{Gateway, Upstream, create_request};
+use crate::support::{Config, Gateway, Upstream, create_request};
 
 const RULES: &str = include_str!("../../../deploy/prometheus/rules.yaml");
 const RULES_TEST: &str = include_str!("../../../deploy/prometheus/rules-test.yaml");
@@ -25,7 +25,6 @@ type Labelled<'a> = BTreeMap<&'a str, BTreeSet<&'a str>>;
 
 /// What happens too seldom to wait for.
 fn seldom(metrics: &Metrics) {
-    metrics.upstream.quota_left("default", 7);
     metrics.upstream.breaker(BreakerState::Open);
     metrics.upstream.retried("unreachable", "retried");
     metrics.upstream.unknown_field("data.plan");
@@ -36,12 +35,15 @@ fn seldom(metrics: &Metrics) {
 /// What a gateway shows to which everything has happened once.
 async fn shown() -> String {
     let upstream = Upstream::answering(500, "{}").await;
-    let gateway = Gateway::before(upstream.url()).await;
+    let mut config = Config::new(upstream.url());
+    config.upstream.daily_quota = Some(7);
+    let gateway = Gateway::start(config).await;
     gateway.create(create_request()).await.unwrap_err();
-    let metrics = gateway.handles.telemetry.metrics.clone();
+    let metrics = &gateway.handles.telemetry.metrics;
+    seldom(metrics);
+    let shown = metrics.encode().unwrap();
     gateway.stop().await;
-    seldom(&metrics);
-    metrics.encode().unwrap()
+    shown
 }
 
 /// Every metric that a gateway shows, histograms as one.
