@@ -1,3 +1,5 @@
+// Certificates as cert-manager would issue them.
+
 package main
 
 import (

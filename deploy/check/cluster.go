@@ -1,3 +1,5 @@
+// A Deployment's controller, the kubelet's readiness probes and the endpoints, for a rehearsal.
+
 package main
 
 import (
@@ -47,17 +49,17 @@ type member struct {
 	stopProbe context.CancelFunc
 }
 
-// readyPods is what the endpoints say.
-func (c *cluster) readyPods() []*member {
+// endpoints are the addresses of the pods that are known as ready.
+func (c *cluster) endpoints() []string {
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	var ready []*member
+	var addresses []string
 	for _, m := range c.members {
 		if m.endpoint {
-			ready = append(ready, m)
+			addresses = append(addresses, m.ip)
 		}
 	}
-	return ready
+	return addresses
 }
 
 func (c *cluster) create(ctx context.Context, revision int) error {
@@ -138,7 +140,7 @@ func (c *cluster) delete(m *member) {
 	go c.publish(m, false)
 	c.endings.Go(func() {
 		begun := time.Now()
-		m.terminate(m.grace())
+		m.terminate(m.in.grace())
 		how := fmt.Sprintf("exit code %d", m.exitCode())
 		if m.killed {
 			how = "KILLED after its grace period"
@@ -200,6 +202,16 @@ func (c *cluster) oldest(revision int) *member {
 	defer c.mutex.Unlock()
 	at := slices.IndexFunc(c.members, func(m *member) bool { return !m.ending && m.revision != revision })
 	return c.members[at]
+}
+
+// ended counts the pods that were told to end, and did.
+func (c *cluster) ended() (count int) {
+	for _, m := range c.members {
+		if m.ending && !m.running() {
+			count++
+		}
+	}
+	return count
 }
 
 func (c *cluster) stop() {

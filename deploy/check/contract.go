@@ -1,3 +1,5 @@
+// Calls by the proto as it lies in the repository.
+
 package main
 
 import (

@@ -1,3 +1,5 @@
+// The callers that use another implementation of gRPC than Go's: caller.py, and its tally.
+
 package main
 
 import (

@@ -1,3 +1,5 @@
+// The cluster's DNS, for a rehearsal.
+
 package main
 
 import (
@@ -22,18 +24,18 @@ type nameServer struct {
 	asked  time.Time // when the answer was fresh
 }
 
-func startNameServer(address, name string, cache time.Duration, ready func() []string) (*nameServer, error) {
+func startNameServer(address, name string, cache time.Duration, ready func() []string) error {
 	where, err := net.ResolveUDPAddr("udp", address)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	socket, err := net.ListenUDP("udp", where)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	s := &nameServer{socket: socket, name: name, cache: cache, ready: ready}
 	go s.serve()
-	return s, nil
+	return nil
 }
 
 func (s *nameServer) serve() {

@@ -1,3 +1,5 @@
+// A network without a way out.
+
 package main
 
 import (

@@ -3,22 +3,37 @@
 //
 //	check render FOLDER     every overlay, as `kubectl kustomize` prints it
 //	check verify            published schemas, Pod Security Standards, references between the files
-//	check live BINARY       the binary started as the manifests say: flags, ports, probes, a call, a drain
+//	check live BINARY       the binary started as the manifests say: flags, ports, probes, calls, rotation, a drain
+//	check measure BINARY    the memory of a pod, against the manifests' request and limit
 //	check rehearse BINARY   a rolling restart under load, as the manifests set it up
-//	check measure BINARY    what memory a pod takes, for docs/kubernetes.md
+//
+// Where to read on:
+//
+//	render.go, installation.go                 what the files put into a cluster
+//	verify.go, schema.go, references.go        what can be said of that without running anything
+//	pod.go, mount.go                           the binary, run as the kubelet would run it
+//	live.go, flags.go, measure.go              the commands that run one pod
+//	rehearse.go, load.go, core.go, caller.py   the roll-out and its callers
+//	cluster.go, dns.go, virtual.go             the parts of a cluster that a roll-out goes through
+//	upstream.go, contract.go, authority.go     an OnboardFlow, calls, and certificates to test with
+//	isolate.go                                 a network without a way out
 package main
 
 import (
 	"flag"
 	"fmt"
 	"os"
+	"time"
 )
 
 func main() {
 	root := flag.String("repository", ".", "where deploy/ and proto/ are")
 	write := flag.Bool("write", false, "verify: write what is generated instead of comparing it")
 	options := rehearsalFlags()
-	flag.Parse()
+	flag.CommandLine.Init("check", flag.ContinueOnError)
+	if flag.CommandLine.Parse(os.Args[1:]) != nil {
+		os.Exit(64)
+	}
 
 	repo := repository(*root)
 	var err error
@@ -26,16 +41,19 @@ func main() {
 	case "render":
 		err = render(repo, flag.Arg(1))
 	case "verify":
+		endAfter(5 * time.Minute) // it may download definitions
 		err = verify(repo, *write)
 	case "live":
 		isolate()
+		endAfter(2 * time.Minute)
 		err = live(repo, flag.Arg(1))
+	case "measure":
+		isolate()
+		endAfter(2 * time.Minute)
+		err = measure(repo, flag.Arg(1))
 	case "rehearse":
 		isolate()
 		err = rehearse(repo, flag.Arg(1), *options)
-	case "measure":
-		isolate()
-		err = measure(repo, flag.Arg(1))
 	default:
 		flag.Usage()
 		os.Exit(64)
@@ -44,6 +62,14 @@ func main() {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+// endAfter ends the program, and with it every process that it started, should it still run then.
+func endAfter(limit time.Duration) {
+	time.AfterFunc(limit, func() {
+		fmt.Fprintf(os.Stderr, "`check %s` took longer than %v\n", flag.Arg(0), limit)
+		os.Exit(1)
+	})
 }
 
 // problems collects what is wrong, so that one run shows all of it.

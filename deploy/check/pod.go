@@ -1,8 +1,9 @@
+// The real binary, run as the kubelet runs a container.
+
 package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net"
@@ -14,40 +15,11 @@ import (
 	"syscall"
 	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	corev1 "k8s.io/api/core/v1"
 )
-
-// settings is the container's environment as the kubelet would make it, and nothing of ours.
-func (in *installation) settings() map[string]string {
-	container := in.container()
-	settings := map[string]string{}
-	for _, from := range container.EnvFrom {
-		if config := in.configs[from.ConfigMapRef.Name]; config != nil {
-			maps.Copy(settings, config.Data)
-		}
-	}
-	for _, variable := range container.Env {
-		settings[variable.Name] = variable.Value
-		if source := variable.ValueFrom; source != nil && source.ResourceFieldRef != nil {
-			settings[variable.Name] = resource(container, source.ResourceFieldRef)
-		}
-	}
-	return settings
-}
-
-// resource divides and rounds up, as the kubelet does.
-func resource(container *corev1.Container, reference *corev1.ResourceFieldSelector) string {
-	name, found := strings.CutPrefix(reference.Resource, "requests.")
-	quantity := container.Resources.Requests[corev1.ResourceName(name)]
-	if !found {
-		quantity = container.Resources.Limits[corev1.ResourceName(strings.TrimPrefix(name, "limits."))]
-	}
-	divisor := reference.Divisor.MilliValue()
-	if divisor == 0 {
-		divisor = 1000
-	}
-	return fmt.Sprint((quantity.MilliValue() + divisor - 1) / divisor)
-}
 
 // A pod is the real binary, started with the manifest's arguments, settings and mounted files. Two things differ, and
 // have to: a pod has an address of its own, so the listening addresses get one out of 127/8; and the mounted files lie
@@ -131,73 +103,6 @@ func variableOf(flag string) string {
 	return "ONBOARDFLOW_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
 }
 
-func (p *pod) mounted(mountPath string) string { return filepath.Join(p.folder, mountPath) }
-
-func (p *pod) inside(text string) string {
-	for _, mount := range p.in.container().VolumeMounts {
-		text = strings.ReplaceAll(text, mount.MountPath+"/", p.mounted(mount.MountPath)+"/")
-	}
-	return text
-}
-
-func (p *pod) mount(secrets map[string]map[string][]byte) error {
-	for _, volume := range p.in.deployment.Spec.Template.Spec.Volumes {
-		secret := secrets[volume.Secret.SecretName]
-		if secret == nil {
-			return fmt.Errorf("nobody made the Secret %s", volume.Secret.SecretName)
-		}
-		files := maps.Clone(secret)
-		if len(volume.Secret.Items) > 0 {
-			files = map[string][]byte{}
-			for _, item := range volume.Secret.Items {
-				files[item.Path] = secret[item.Key]
-			}
-		}
-		for _, mount := range p.in.container().VolumeMounts {
-			if mount.Name != volume.Name {
-				continue
-			}
-			if err := writeAsKubelet(p.mounted(mount.MountPath), files); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// writeAsKubelet publishes files the way a Secret volume has them: links into a ..data link that is swapped at once.
-func writeAsKubelet(folder string, files map[string][]byte) error {
-	fresh := fmt.Sprintf("..%d", time.Now().UnixNano())
-	if err := os.MkdirAll(filepath.Join(folder, fresh), 0o755); err != nil {
-		return err
-	}
-	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(folder, fresh, name), content, 0o440); err != nil {
-			return err
-		}
-	}
-	before, _ := os.Readlink(filepath.Join(folder, "..data"))
-	if err := os.Symlink(fresh, filepath.Join(folder, "..data_tmp")); err != nil {
-		return err
-	}
-	if err := os.Rename(filepath.Join(folder, "..data_tmp"), filepath.Join(folder, "..data")); err != nil {
-		return err
-	}
-	for name := range files {
-		err := os.Symlink(filepath.Join("..data", name), filepath.Join(folder, name))
-		if err != nil && !errors.Is(err, os.ErrExist) {
-			return err
-		}
-	}
-	if before != "" {
-		return os.RemoveAll(filepath.Join(folder, before))
-	}
-	return nil
-}
-
-// rotate replaces a Secret's files while the pod runs.
-func (p *pod) rotate(secrets map[string]map[string][]byte) error { return p.mount(secrets) }
-
 func (p *pod) running() bool {
 	select {
 	case <-p.done:
@@ -220,10 +125,6 @@ func (p *pod) terminate(grace time.Duration) {
 		_ = p.command.Process.Kill()
 		<-p.done
 	}
-}
-
-func (p *pod) grace() time.Duration {
-	return time.Duration(*p.in.deployment.Spec.Template.Spec.TerminationGracePeriodSeconds) * time.Second
 }
 
 func (p *pod) exitCode() int { return p.command.ProcessState.ExitCode() }
@@ -255,4 +156,28 @@ func (p *pod) started(ctx context.Context) error {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
+}
+
+// probe asks as the kubelet's gRPC probe does: a connection of its own, in plaintext, Check, SERVING or not.
+func (p *pod) probe(ctx context.Context, probe *corev1.Probe) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Duration(max(probe.TimeoutSeconds, 1))*time.Second)
+	defer cancel()
+	connection, err := grpc.NewClient("passthrough:///"+p.at(probe.GRPC.Port),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUserAgent("kube-probe/1.37"))
+	if err != nil {
+		return err
+	}
+	defer connection.Close()
+	service := ""
+	if probe.GRPC.Service != nil {
+		service = *probe.GRPC.Service
+	}
+	answer, err := healthpb.NewHealthClient(connection).Check(ctx, &healthpb.HealthCheckRequest{Service: service})
+	if err != nil {
+		return err
+	}
+	if answer.Status != healthpb.HealthCheckResponse_SERVING {
+		return fmt.Errorf("'%s' is %v", service, answer.Status)
+	}
+	return nil
 }

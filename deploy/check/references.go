@@ -1,3 +1,5 @@
+// What the objects of a variant say of each other, of the Dockerfile, of Cargo.toml and of the documentation.
+
 package main
 
 import (
@@ -190,13 +192,6 @@ func checkPod(repo repository, in *installation, wrong *problems) {
 	checkVolumes(repo, in, wrong)
 }
 
-func (in *installation) probes() map[string]*corev1.Probe {
-	container := in.container()
-	return map[string]*corev1.Probe{
-		"startup": container.StartupProbe, "readiness": container.ReadinessProbe, "liveness": container.LivenessProbe,
-	}
-}
-
 func checkVolumes(repo repository, in *installation, wrong *problems) {
 	made := map[string]bool{}
 	for _, certificate := range in.find("Certificate") {
@@ -241,6 +236,9 @@ func checkImage(repo repository, in *installation, wrong *problems) {
 	if tag := "onboardflow-gateway:" + string(version[1]); in.container().Image != tag && !in.variant.documented {
 		wrong.add("%s: the image is %s and the version's is %s", in.variant.name, in.container().Image, tag)
 	}
+	if label := in.deployment.Spec.Template.Labels["app.kubernetes.io/version"]; label != string(version[1]) {
+		wrong.add("%s: the label app.kubernetes.io/version is '%s' and the version %s", in.variant.name, label, version[1])
+	}
 	if !strings.Contains(string(dockerfile), "ARG VERSION="+string(version[1])+"\n") {
 		wrong.add("the Dockerfile's VERSION is not %s", version[1])
 	}
@@ -257,22 +255,25 @@ func checkImage(repo repository, in *installation, wrong *problems) {
 	}
 }
 
-// checkGrace holds the pod's grace period to the drain, and the drain to the longest call.
+// checkGrace holds the pod's grace period to the drain, and to the longest call what may end one: the drain, and a
+// connection's age.
 func checkGrace(in *installation, wrong *problems) {
 	const spare = 5 * time.Second
 	settings := in.settings()
 	delay, timeout := seconds(settings["ONBOARDFLOW_DRAIN_DELAY"]), seconds(settings["ONBOARDFLOW_DRAIN_TIMEOUT"])
-	longest := seconds(settings["ONBOARDFLOW_MAX_TIMEOUT"])
-	if delay == 0 || timeout == 0 || longest == 0 {
-		wrong.add("%s: drain delay, drain timeout and max timeout must be set where the grace period is", in.variant.name)
+	longest, age := seconds(settings["ONBOARDFLOW_MAX_TIMEOUT"]), seconds(settings["ONBOARDFLOW_MAX_CONNECTION_AGE_GRACE"])
+	if delay == 0 || timeout == 0 || longest == 0 || age == 0 {
+		wrong.add("%s: drain delay and timeout, max timeout and max connection age grace must be set", in.variant.name)
 		return
 	}
-	grace := time.Duration(*in.deployment.Spec.Template.Spec.TerminationGracePeriodSeconds) * time.Second
-	if grace < delay+timeout+spare {
+	if grace := in.grace(); grace < delay+timeout+spare {
 		wrong.add("%s: the grace period of %v is shorter than a drain of %v + %v + %v", in.variant.name, grace, delay, timeout, spare)
 	}
 	if timeout < longest {
 		wrong.add("%s: a drain of %v cuts off calls of %v", in.variant.name, timeout, longest)
+	}
+	if age < longest {
+		wrong.add("%s: a connection's age cuts off calls of %v after %v", in.variant.name, longest, age)
 	}
 }
 

@@ -1,3 +1,5 @@
+// Custom resources, judged by the definitions that their projects publish.
+
 package main
 
 import (

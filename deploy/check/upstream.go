@@ -1,3 +1,5 @@
+// OnboardFlow, for tests: it takes the keys that it is told to, and counts.
+
 package main
 
 import (
@@ -11,7 +13,8 @@ import (
 	"time"
 )
 
-// upstream is an OnboardFlow of our own that counts: what it was sent, by customer, and how often.
+// upstream is an OnboardFlow of our own. It counts how often each customer was created: more than once is a write that
+// was repeated.
 type upstream struct {
 	server http.Server
 	url    string
@@ -20,9 +23,7 @@ type upstream struct {
 
 	mutex   sync.Mutex
 	keys    map[string]bool // those it takes; a rotation adds one and takes one away
-	created map[string]int
-	updated map[string]int
-	refused int
+	created map[string]int  // creates taken, by customer
 }
 
 func startUpstream(address, key string, settings map[string]string) (*upstream, error) {
@@ -32,7 +33,7 @@ func startUpstream(address, key string, settings map[string]string) (*upstream, 
 	}
 	u := &upstream{
 		url: "http://" + listener.Addr().String(), scheme: "token",
-		keys: map[string]bool{key: true}, created: map[string]int{}, updated: map[string]int{},
+		keys: map[string]bool{key: true}, created: map[string]int{},
 	}
 	if scheme := settings["ONBOARDFLOW_AUTH_SCHEME"]; scheme != "" {
 		u.scheme = scheme
@@ -85,13 +86,10 @@ func (u *upstream) record(r *http.Request, customer string) bool {
 	defer u.mutex.Unlock()
 	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, u.scheme) || !u.keys[key] {
-		u.refused++
 		return false
 	}
 	if r.Method == http.MethodPost {
 		u.created[customer]++
-	} else {
-		u.updated[customer]++
 	}
 	return true
 }

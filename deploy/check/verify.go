@@ -1,3 +1,5 @@
+// `check verify`: everything that can be said of the manifests without running the program.
+
 package main
 
 import (
@@ -5,78 +7,10 @@ import (
 	"os"
 	"strings"
 
-	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 	podsecurity "k8s.io/pod-security-admission/api"
 	"k8s.io/pod-security-admission/policy"
 	"sigs.k8s.io/yaml"
 )
-
-// An installation is what one variant puts into a cluster, in the types that Kubernetes publishes.
-type installation struct {
-	variant    variant
-	namespace  string
-	objects    []*unstructured.Unstructured
-	deployment *appsv1.Deployment
-	services   map[string]*corev1.Service
-	configs    map[string]*corev1.ConfigMap
-}
-
-func (r repository) installation(v variant) (*installation, error) {
-	objects, err := r.build(v)
-	if err != nil {
-		return nil, err
-	}
-	in := &installation{
-		variant: v, objects: objects,
-		services: map[string]*corev1.Service{}, configs: map[string]*corev1.ConfigMap{},
-	}
-	for _, object := range objects {
-		switch object.GetKind() {
-		case "Namespace":
-			in.namespace = object.GetName()
-		case "Deployment":
-			in.deployment = &appsv1.Deployment{}
-			err = decode(object, in.deployment)
-		case "Service":
-			service := &corev1.Service{}
-			err = decode(object, service)
-			in.services[service.Name] = service
-		case "ConfigMap":
-			config := &corev1.ConfigMap{}
-			err = decode(object, config)
-			in.configs[config.Name] = config
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %s %s: %w", v.name, object.GetKind(), object.GetName(), err)
-		}
-	}
-	if in.deployment == nil {
-		return nil, fmt.Errorf("%s: no Deployment", v.name)
-	}
-	return in, nil
-}
-
-// decode is strict: a field that the published type doesn't have is an error.
-func decode(object *unstructured.Unstructured, into any) error {
-	return runtime.DefaultUnstructuredConverter.FromUnstructuredWithValidation(object.Object, into, true)
-}
-
-func (in *installation) container() *corev1.Container {
-	return &in.deployment.Spec.Template.Spec.Containers[0]
-}
-
-func (in *installation) find(kind string) []*unstructured.Unstructured {
-	var found []*unstructured.Unstructured
-	for _, object := range in.objects {
-		if object.GetKind() == kind {
-			found = append(found, object)
-		}
-	}
-	return found
-}
 
 func verify(repo repository, write bool) error {
 	var wrong problems
@@ -136,10 +70,6 @@ func podSecurity(in *installation, evaluator policy.Evaluator, wrong *problems) 
 func alertRules(repo repository, write bool, wrong *problems) error {
 	source, target := repo.path("deploy", "prometheus", "rules.yaml"), repo.path("deploy/kubernetes/components/prometheus/prometheusrule.yaml")
 	text, err := os.ReadFile(source)
-	if os.IsNotExist(err) {
-		fmt.Println("NOT CHECKED: there is no deploy/prometheus/rules.yaml yet")
-		return nil
-	}
 	if err != nil {
 		return err
 	}

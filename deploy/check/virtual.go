@@ -1,6 +1,9 @@
+// A ClusterIP, for a rehearsal.
+
 package main
 
 import (
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
@@ -11,17 +14,19 @@ import (
 // has it. Connections that exist are left alone when the pod they lead to stops being ready.
 type virtualAddress struct {
 	listener net.Listener
-	ready    func() []string // host:port
+	port     string
+	ready    func() []string // addresses of pods
 }
 
-func startVirtualAddress(address string, ready func() []string) (*virtualAddress, error) {
-	listener, err := net.Listen("tcp", address)
-	if err != nil {
-		return nil, err
+// startVirtualAddress takes connections on a port, and leads them to the same port of a pod.
+func startVirtualAddress(ip string, port int32, ready func() []string) error {
+	v := &virtualAddress{port: fmt.Sprint(port), ready: ready}
+	var err error
+	if v.listener, err = net.Listen("tcp", net.JoinHostPort(ip, v.port)); err != nil {
+		return err
 	}
-	v := &virtualAddress{listener: listener, ready: ready}
 	go v.serve()
-	return v, nil
+	return nil
 }
 
 func (v *virtualAddress) serve() {
@@ -40,7 +45,7 @@ func (v *virtualAddress) forward(caller net.Conn) {
 	if len(pods) == 0 {
 		return
 	}
-	pod, err := net.Dial("tcp", pods[rand.IntN(len(pods))])
+	pod, err := net.Dial("tcp", net.JoinHostPort(pods[rand.IntN(len(pods))], v.port))
 	if err != nil {
 		return
 	}
