@@ -5,8 +5,7 @@
 #
 # scripts/image builds and runs it where there is neither a daemon nor a registry.
 #
-# glibc rather than musl: what is shipped is then what the tests and the measurements ran, musl's allocator costs CPU a
-# call, and the C parts (aws-lc, zstd) cross-compile with Debian's own compilers, where Debian has none for musl. The
+# glibc rather than musl: what is shipped is then what the tests and the measurements ran, and the C parts (aws-lc, zstd) cross-compile with Debian's own compilers, where Debian has none for musl. The
 # price is a runtime with libc in it, some 13 MB, which scanners know and base image updates patch.
 ARG RUST_IMAGE=docker.io/library/rust:1.95-trixie
 # CA roots, time zones, libc, a `nonroot` user; no shell, no package manager, no OpenSSL (rustls is in the binary).
