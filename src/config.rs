@@ -25,6 +25,7 @@ pub use self::{
     upstream::{AuthScheme, Credentials, Proxy, UpstreamConfig},
 };
 use self::{args::SharedArgs, checked::Checked, upstream::CredentialsMode};
+use crate::reload;
 
 /// Everything that `serve` needs.
 #[derive(Debug)]
@@ -91,7 +92,7 @@ pub struct ServerConfig {
     pub tls: Option<TlsFiles>,
     /// Who may call.
     pub callers: CallerConfig,
-    /// Time between looks at the files of both, whether they have changed.
+    /// Time between looks at the files of both, for a change.
     pub reload_interval: Duration,
     /// Time between `NOT_SERVING` and the end of accepting.
     pub drain_delay: Duration,
@@ -112,7 +113,7 @@ impl Default for ServerConfig {
             connections: ConnectionConfig::default(),
             tls: None,
             callers: CallerConfig::default(),
-            reload_interval: Duration::from_secs(1),
+            reload_interval: reload::INTERVAL,
             drain_delay: Duration::from_secs(5),
             drain_timeout: Duration::from_secs(25),
         }

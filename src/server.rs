@@ -13,7 +13,6 @@ mod deadline;
 mod health;
 mod life;
 mod limit;
-mod reload;
 mod rescue;
 mod router;
 mod signals;
@@ -35,7 +34,6 @@ use std::{
 use futures_util::FutureExt as _;
 use tokio::{
     net::TcpListener,
-    task::JoinSet,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tracing::{info, warn};
@@ -46,12 +44,10 @@ use self::{
     limit::Admission,
     router::Shared,
     signals::Signals,
-    tls::Tls,
-    tokens::Tokens,
     workers::{Blueprint, Workers},
 };
 pub use self::{
-    counters::{Closed, Counters, Reloads, WorkerCounters},
+    counters::{Closed, Counters, WorkerCounters},
     health::Health,
     tls::{TlsError, check as check_tls},
     tokens::check as check_jwks,
@@ -59,7 +55,7 @@ pub use self::{
 use crate::{
     config::ServerConfig,
     proto::customer_service_server::CustomerService,
-    telemetry::{Listener, Secret, Telemetry},
+    telemetry::{Listener, Telemetry},
 };
 
 /// The wait before accepting again after the system refused, for lack of file descriptors mostly.
@@ -105,13 +101,20 @@ pub async fn run<S: CustomerService>(
     let signals = Signals::default();
     // However this function ends, and if it is dropped: the workers end too.
     let _end = signals.ended.clone().drop_guard();
-    let mut following = JoinSet::new();
-    let tls = follow_tls(config, handles, &mut following)?;
+    let secrets = &handles.telemetry.metrics.secrets;
+    let tls = config.tls.as_ref();
     let callers = Arc::new(Callers {
         allow: config.callers.allow.clone(),
-        certificates: (config.tls.as_ref()).is_some_and(|files| files.client_ca.is_some()),
-        tokens: follow_tokens(config, handles, &mut following)?,
+        certificates: tls.is_some_and(|files| files.client_ca.is_some()),
+        tokens: (config.callers.jwt.as_ref())
+            .map(|jwt| tokens::follow(jwt, config.reload_interval, secrets))
+            .transpose()
+            .map_err(io::Error::other)?,
     });
+    let tls = tls
+        .map(|files| tls::follow(files, config.reload_interval, secrets))
+        .transpose()
+        .map_err(io::Error::other)?;
     let admission = Admission::new(Arc::clone(&handles.counters), config.max_in_flight);
     let admission = Arc::new(admission);
     let workers = Workers::start(Blueprint {
@@ -123,7 +126,7 @@ pub async fn run<S: CustomerService>(
             callers,
             admission: Arc::clone(&admission),
         },
-        tls,
+        tls: tls.map(Arc::new),
         signals: signals.clone(),
         counters: Arc::clone(&handles.counters),
     })
@@ -143,75 +146,6 @@ pub async fn run<S: CustomerService>(
     drop(listener);
     drain(workers, &signals, &admission, config.drain_timeout).await;
     Ok(())
-}
-
-/// The certificate, if there is one, kept up with its files.
-fn follow_tls(
-    config: &ServerConfig,
-    handles: &Handles,
-    following: &mut JoinSet<()>,
-) -> io::Result<Option<Arc<Tls>>> {
-    let Some(files) = &config.tls else {
-        return Ok(None);
-    };
-    let counters = Arc::clone(&handles.counters);
-    let (tls, followed) = Tls::load(files, &counters.certificate).map_err(io::Error::other)?;
-    let tls = Arc::new(tls);
-    let secrets = handles.telemetry.metrics.secrets.clone();
-    let note = move |tls: &Tls| {
-        secrets.loaded(Secret::Certificate);
-        if let Some(at) = tls.expires() {
-            secrets.expires(Secret::Certificate, at);
-        }
-    };
-    note(&tls);
-    let failures = handles.telemetry.metrics.secrets.clone();
-    let (reloaded, interval) = (Arc::clone(&tls), config.reload_interval);
-    following.spawn(async move {
-        let reload = || {
-            let read = reloaded.reload();
-            match &read {
-                Ok(()) => note(&reloaded),
-                Err(_) => failures.reload_failed(Secret::Certificate),
-            }
-            read
-        };
-        followed
-            .follow(interval, &counters.certificate, reload)
-            .await;
-    });
-    Ok(Some(tls))
-}
-
-/// The keys of tokens, if tokens are asked for, kept up with their file.
-fn follow_tokens(
-    config: &ServerConfig,
-    handles: &Handles,
-    following: &mut JoinSet<()>,
-) -> io::Result<Option<Arc<Tokens>>> {
-    let Some(jwt) = &config.callers.jwt else {
-        return Ok(None);
-    };
-    let counters = Arc::clone(&handles.counters);
-    let (tokens, followed) = Tokens::load(jwt, &counters.token_keys).map_err(io::Error::other)?;
-    let tokens = Arc::new(tokens);
-    let secrets = handles.telemetry.metrics.secrets.clone();
-    secrets.loaded(Secret::TokenKeys);
-    let (reloaded, interval) = (Arc::clone(&tokens), config.reload_interval);
-    following.spawn(async move {
-        let reload = || {
-            let read = reloaded.reload();
-            match &read {
-                Ok(()) => secrets.loaded(Secret::TokenKeys),
-                Err(_) => secrets.reload_failed(Secret::TokenKeys),
-            }
-            read
-        };
-        followed
-            .follow(interval, &counters.token_keys, reload)
-            .await;
-    });
-    Ok(Some(tokens))
 }
 
 async fn accept_until(until: impl Future<Output = ()>, listener: &TcpListener, workers: &Workers) {

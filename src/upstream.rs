@@ -13,7 +13,7 @@ mod retry;
 mod socket;
 mod time;
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use ::http::header::InvalidHeaderValue;
 
@@ -46,9 +46,9 @@ pub enum BuildError {
     /// The key can't be put into a header.
     #[error("the API key can't be put into a header")]
     Key(#[from] InvalidHeaderValue),
-    /// The thread that reads the key files again can't be started.
-    #[error("no thread can be started")]
-    Thread(#[source] io::Error),
+    /// The files with the keys can't be used. Doesn't quote them.
+    #[error("{0}")]
+    Files(String),
 }
 
 /// OnboardFlow, as the gateway calls it.
@@ -72,11 +72,12 @@ struct Shared {
 }
 
 impl Upstream {
-    /// Prepares all that calls have in common. Opens no connection yet.
+    /// Prepares all that calls have in common. Opens no connection yet. Keys in files are followed
+    /// on the runtime that this is called in.
     pub fn new(config: &UpstreamConfig, metrics: &Metrics) -> Result<Self, BuildError> {
         let observer: Arc<dyn Observer> = Arc::new(metrics.clone());
         let shared = Shared {
-            keys: KeyRing::new(&config.credentials, &observer)?,
+            keys: KeyRing::new(&config.credentials, &metrics.secrets)?,
             breaker: Breaker::new(config.breaker),
             quota: Quota::new(config.daily_quota, config.heed_retry_after),
             budget: Budget::new(),

@@ -20,7 +20,7 @@ use url::Url;
 
 use super::{
     checked::{Checked, Problems, attempts, base_url, checked, choice, quota, timeout, variable},
-    keys::{KeyFiles, Keys, check_token},
+    keys::{KeyFiles, check_token},
 };
 use crate::upstream::{BreakerConfig, Resolver};
 
@@ -172,9 +172,7 @@ pub enum Credentials {
     },
     /// The gateway's own, from files that may change.
     Files {
-        /// What the files held at the start.
-        keys: Keys,
-        /// Where to read them again.
+        /// Where they are.
         files: KeyFiles,
         /// How they are presented.
         scheme: AuthScheme,
@@ -265,15 +263,7 @@ impl UpstreamArgs {
         }
         let default = problems.note("token-file", files.read_default());
         let sites = problems.note("site-tokens-file", files.read_sites());
-        let keys = Keys {
-            default: default?,
-            sites: sites?,
-        };
-        Some(Credentials::Files {
-            keys,
-            files,
-            scheme,
-        })
+        (default.is_some() && sites.is_some()).then_some(Credentials::Files { files, scheme })
     }
 }
 

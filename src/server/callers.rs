@@ -20,7 +20,7 @@ pub(super) struct Callers {
     pub(super) allow: AllowList,
     /// Whether TLS demands a client certificate.
     pub(super) certificates: bool,
-    pub(super) tokens: Option<Arc<Tokens>>,
+    pub(super) tokens: Option<Tokens>,
 }
 
 /// What is known of the other end of a connection. Each call on it has this in its extensions.
@@ -98,7 +98,7 @@ impl Callers {
         let authorization = headers.get(AUTHORIZATION);
         let authorization = authorization
             .ok_or_else(|| unauthenticated("put a bearer token into the authorization metadata"))?;
-        let keys = tokens.keys();
+        let keys = tokens.get();
         if let Some(caller) = peer.recall(authorization, &keys) {
             return Ok(caller);
         }

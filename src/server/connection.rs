@@ -22,6 +22,7 @@ use tokio::{
     net::TcpStream,
     time::{Instant, sleep, timeout_at},
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tracing::debug;
@@ -72,7 +73,7 @@ impl Connections {
         let Some(tls) = &self.tls else {
             return self.serve_http2(stream, None, accepted).await;
         };
-        let handshake = tls.acceptor().accept(stream);
+        let handshake = TlsAcceptor::from(tls.get()).accept(stream);
         let deadline = accepted + self.config.handshake_timeout;
         let shaken = tokio::select! {
             shaken = timeout_at(deadline, handshake) => shaken,

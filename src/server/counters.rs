@@ -1,12 +1,7 @@
 //! What the listener counts, for the metrics to read. Plain atomics, each written where the thing
 //! happens.
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-};
-
-use tokio::time::Instant;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 /// What the listener counts.
 #[derive(Debug, Default)]
@@ -16,10 +11,6 @@ pub struct Counters {
     closed: [AtomicU64; Closed::ALL.len()],
     /// Calls refused because of `--max-in-flight`.
     overloaded: AtomicU64,
-    /// How often the certificate, its key and the CAs were taken up anew.
-    pub certificate: Reloads,
-    /// How often the keys of tokens were.
-    pub token_keys: Reloads,
 }
 
 /// What one worker counts.
@@ -148,46 +139,5 @@ impl WorkerCounters {
 
     pub(super) fn count_closed(&self) {
         self.open.fetch_sub(1, Relaxed);
-    }
-}
-
-/// What became of files that changed.
-#[derive(Debug, Default)]
-pub struct Reloads {
-    succeeded: AtomicU64,
-    failed: AtomicU64,
-    loaded: Mutex<Option<Instant>>,
-}
-
-impl Reloads {
-    /// Changes taken up.
-    #[must_use]
-    pub fn succeeded(&self) -> u64 {
-        self.succeeded.load(Relaxed)
-    }
-
-    /// Changes that could not be taken up, so that the old files' content stayed in use.
-    #[must_use]
-    pub fn failed(&self) -> u64 {
-        self.failed.load(Relaxed)
-    }
-
-    /// When what is in use was read.
-    #[must_use]
-    pub fn loaded(&self) -> Option<Instant> {
-        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn count_loaded(&self) {
-        *self.loaded.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    pub(super) fn count_succeeded(&self) {
-        self.succeeded.fetch_add(1, Relaxed);
-        self.count_loaded();
-    }
-
-    pub(super) fn count_failed(&self) {
-        self.failed.fetch_add(1, Relaxed);
     }
 }

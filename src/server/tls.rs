@@ -1,18 +1,20 @@
 //! TLS towards callers: 1.2 and 1.3, ALPN h2, files that may change at any time.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::aws_lc_rs,
     server::{WebPkiClientVerifier, danger::ClientCertVerifier},
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
-use tokio_rustls::TlsAcceptor;
 
-use super::{counters::Reloads, reload::Followed};
-use crate::{config::TlsFiles, error::Source};
+use crate::{
+    config::TlsFiles,
+    error::Source,
+    reload::{Files, Reloaded},
+    telemetry::{Secret, Secrets},
+};
 
 /// A file that can't be used. Tells neither its name nor its content.
 #[derive(Debug)]
@@ -50,51 +52,38 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
-/// What connections are accepted with, as it is now.
-#[derive(Debug)]
-pub(super) struct Tls {
-    files: TlsFiles,
-    current: ArcSwap<Current>,
-}
+/// What connections are accepted with, as it is now. Those that stand keep what they were accepted
+/// with.
+pub(super) type Tls = Reloaded<ServerConfig>;
 
 /// What was read from the files.
-#[derive(Debug)]
-struct Current {
-    config: Arc<ServerConfig>,
+struct Read {
+    config: ServerConfig,
     /// The end of the certificate's validity, in Unix seconds.
     expires: Option<i64>,
 }
 
-impl Tls {
-    pub(super) fn load(files: &TlsFiles, reloads: &Reloads) -> Result<(Self, Followed), TlsError> {
-        let paths: Vec<PathBuf> = [&files.cert, &files.key]
-            .into_iter()
-            .chain(&files.client_ca)
-            .cloned()
-            .collect();
-        let followed = Followed::new("certificate of the gRPC port", paths);
-        let tls = Self {
-            files: files.clone(),
-            current: ArcSwap::from_pointee(read(files)?),
-        };
-        reloads.count_loaded();
-        Ok((tls, followed))
-    }
-
-    /// For one connection. Those that stand keep what they were accepted with.
-    pub(super) fn acceptor(&self) -> TlsAcceptor {
-        TlsAcceptor::from(Arc::clone(&self.current.load().config))
-    }
-
-    /// When the certificate in use expires, in Unix seconds.
-    pub(super) fn expires(&self) -> Option<i64> {
-        self.current.load().expires
-    }
-
-    pub(super) fn reload(&self) -> Result<(), TlsError> {
-        self.current.store(Arc::new(read(&self.files)?));
-        Ok(())
-    }
+/// Reads the files, and again when they change.
+pub(super) fn follow(
+    files: &TlsFiles,
+    interval: Duration,
+    metrics: &Secrets,
+) -> Result<Tls, TlsError> {
+    let paths = [&files.cert, &files.key].into_iter();
+    let followed = Files {
+        secret: Secret::Certificate,
+        paths: paths.chain(&files.client_ca).cloned().collect(),
+        interval,
+        metrics: metrics.clone(),
+    };
+    let (files, metrics) = (files.clone(), metrics.clone());
+    Reloaded::follow(followed, move || {
+        let Read { config, expires } = read(&files)?;
+        if let Some(at) = expires {
+            metrics.expires(Secret::Certificate, at);
+        }
+        Ok(config)
+    })
 }
 
 /// Whether these files can be used.
@@ -104,7 +93,7 @@ pub fn check(files: &TlsFiles) -> Result<(), TlsError> {
 
 /// Sessions are not resumed across a change: each configuration has a cache of its own, so that a CA
 /// that was taken out is out.
-fn read(files: &TlsFiles) -> Result<Current, TlsError> {
+fn read(files: &TlsFiles) -> Result<Read, TlsError> {
     let chain = certificates(&files.cert, "tls-cert")?;
     let expires = chain.first().and_then(|leaf| end_of_validity(leaf));
     let key = PrivateKeyDer::from_pem_file(&files.key)
@@ -121,10 +110,7 @@ fn read(files: &TlsFiles) -> Result<Current, TlsError> {
         .with_single_cert(chain, key)
         .map_err(|error| TlsError::of("tls-cert", "does not go with --tls-key")(error.into()))?;
     config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Current {
-        config: Arc::new(config),
-        expires,
-    })
+    Ok(Read { config, expires })
 }
 
 fn end_of_validity(certificate: &CertificateDer<'_>) -> Option<i64> {

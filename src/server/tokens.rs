@@ -3,9 +3,8 @@
 //! RS256 and ES256 only, each with a key that is of that kind: the token's own word on its algorithm
 //! decides nothing.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{fs, path::Path, time::Duration};
 
-use arc_swap::ArcSwap;
 use http::HeaderValue;
 use jsonwebtoken::{
     Algorithm, DecodingKey, Validation, decode, decode_header, get_current_timestamp,
@@ -13,8 +12,11 @@ use jsonwebtoken::{
 };
 use serde::Deserialize;
 
-use super::{counters::Reloads, reload::Followed};
-use crate::config::JwtConfig;
+use crate::{
+    config::JwtConfig,
+    reload::{Files, Reloaded},
+    telemetry::{Secret, Secrets},
+};
 
 /// Seconds that clocks may differ.
 const LEEWAY: u64 = 30;
@@ -27,12 +29,8 @@ pub(super) struct Claims {
     pub(super) expires: u64,
 }
 
-/// Checks tokens with the keys as they are now.
-#[derive(Debug)]
-pub(super) struct Tokens {
-    config: JwtConfig,
-    keys: ArcSwap<Keys>,
-}
+/// The keys that tokens are checked with, as they are now.
+pub(super) type Tokens = Reloaded<Keys>;
 
 /// The keys of one content of the file.
 #[derive(Debug)]
@@ -50,39 +48,22 @@ impl std::fmt::Debug for Key {
     }
 }
 
-impl Tokens {
-    pub(super) fn load(
-        config: &JwtConfig,
-        reloads: &Reloads,
-    ) -> Result<(Self, Followed), &'static str> {
-        let followed = Followed::new("keys of callers' tokens", vec![config.jwks.clone()]);
-        let tokens = Self {
-            config: config.clone(),
-            keys: ArcSwap::from_pointee(Keys::read(
-                &config.jwks,
-                &config.issuer,
-                &config.audience,
-            )?),
-        };
-        reloads.count_loaded();
-        Ok((tokens, followed))
-    }
-
-    pub(super) fn reload(&self) -> Result<(), &'static str> {
-        let JwtConfig {
-            jwks,
-            issuer,
-            audience,
-        } = &self.config;
-        self.keys
-            .store(Arc::new(Keys::read(jwks, issuer, audience)?));
-        Ok(())
-    }
-
-    /// The keys as they are now.
-    pub(super) fn keys(&self) -> Arc<Keys> {
-        self.keys.load_full()
-    }
+/// Reads the file, and again when it changes.
+pub(super) fn follow(
+    config: &JwtConfig,
+    interval: Duration,
+    metrics: &Secrets,
+) -> Result<Tokens, &'static str> {
+    let followed = Files {
+        secret: Secret::TokenKeys,
+        paths: vec![config.jwks.clone()],
+        interval,
+        metrics: metrics.clone(),
+    };
+    let config = config.clone();
+    Reloaded::follow(followed, move || {
+        Keys::read(&config.jwks, &config.issuer, &config.audience)
+    })
 }
 
 impl Keys {
@@ -117,7 +98,7 @@ impl Keys {
         if body.sub.is_empty() {
             return Err("the token names no subject");
         }
-        let expires = std::time::Duration::try_from_secs_f64(body.exp).unwrap_or_default();
+        let expires = Duration::try_from_secs_f64(body.exp).unwrap_or_default();
         Ok(Claims {
             subject: body.sub,
             expires: expires.as_secs().saturating_add(LEEWAY),

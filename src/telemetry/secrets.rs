@@ -19,7 +19,9 @@ pub enum Secret {
 }
 
 impl Secret {
-    fn name(self) -> &'static str {
+    /// The value of a label, and what the log calls it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             Self::Token => "token",
             Self::Certificate => "certificate",

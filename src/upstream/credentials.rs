@@ -1,33 +1,28 @@
 //! Which API key a call carries: the gateway's own or its site's, or the one that its caller brings.
 //! The two are never mixed.
 //!
-//! Keys from files are read again every two seconds, by a thread of their own, so that no worker
-//! waits for a file system. A file that can't be read, or holds no key, changes nothing.
+//! Keys from files are followed ([`crate::reload`]). A file that can't be read, or holds no key,
+//! changes nothing.
 
 use std::{
     collections::HashMap,
     hash::{BuildHasher as _, RandomState},
-    io,
-    sync::{Arc, PoisonError, RwLock, mpsc},
-    thread,
-    time::Duration,
+    sync::Arc,
 };
 
 use http::HeaderValue;
 use secrecy::SecretString;
 use sha1::{Digest as _, Sha1};
-use tracing::{error, info};
 
-use super::{BuildError, observer::Observer};
+use super::BuildError;
 use crate::{
     config::{AuthScheme, Credentials, KeyFiles, Keys},
     context::Context,
     error::{Error, Refusal, Violation},
+    reload::{self, Files, Reloaded},
     rest::KeyHolder,
+    telemetry::{Secret, Secrets},
 };
-
-/// How often the files are read again.
-const POLL: Duration = Duration::from_secs(2);
 
 /// An API key, as the value of an `Authorization` header, and whose it is.
 #[derive(Clone, Debug)]
@@ -47,13 +42,28 @@ pub(super) struct Key {
 #[derive(Debug)]
 pub(super) enum KeyRing {
     /// The gateway's own.
-    Gateway {
-        keys: Arc<RwLock<Ring>>,
-        /// Ends the thread that reads the files, when it is dropped.
-        _stop: Option<mpsc::Sender<()>>,
-    },
+    Gateway(Reloaded<Ring>),
     /// Every call carries what its caller presents.
     Caller { hasher: RandomState, name: Arc<str> },
+}
+
+/// Reads the files, and again when they change.
+fn follow(
+    files: KeyFiles,
+    scheme: AuthScheme,
+    hasher: RandomState,
+    metrics: &Secrets,
+) -> Result<Reloaded<Ring>, BuildError> {
+    let followed = Files {
+        secret: Secret::Token,
+        paths: files.default.iter().chain(&files.sites).cloned().collect(),
+        interval: reload::INTERVAL,
+        metrics: metrics.clone(),
+    };
+    Reloaded::follow(followed, move || {
+        let keys = files.read().map_err(BuildError::Files)?;
+        Ring::new(&keys, scheme, &hasher)
+    })
 }
 
 /// The gateway's keys, ready to be sent.
@@ -64,59 +74,32 @@ pub(super) struct Ring {
 }
 
 impl KeyRing {
-    pub(super) fn new(
-        credentials: &Credentials,
-        observer: &Arc<dyn Observer>,
-    ) -> Result<Self, BuildError> {
-        let (keys, files, scheme) = match credentials {
-            Credentials::Gateway { token, scheme } => (Keys::one(token.clone()), None, *scheme),
-            Credentials::Files {
-                keys,
-                files,
-                scheme,
-            } => (keys.clone(), Some(files.clone()), *scheme),
-            Credentials::Caller => {
-                return Ok(Self::Caller {
-                    hasher: RandomState::new(),
-                    name: "caller".into(),
-                });
-            }
-        };
+    pub(super) fn new(credentials: &Credentials, metrics: &Secrets) -> Result<Self, BuildError> {
         let hasher = RandomState::new();
-        let ring = Arc::new(RwLock::new(Ring::new(&keys, scheme, &hasher)?));
-        observer.keys_read();
-        let stop = match files {
-            None => None,
-            Some(files) => {
-                let reader = Reader {
-                    files,
-                    keys,
-                    scheme,
-                    hasher,
-                    ring: Arc::clone(&ring),
-                    observer: Arc::clone(observer),
-                    failing: false,
-                };
-                Some(reader.start().map_err(BuildError::Thread)?)
+        Ok(match credentials {
+            Credentials::Gateway { token, scheme } => {
+                let ring = Ring::new(&Keys::one(token.clone()), *scheme, &hasher)?;
+                metrics.loaded(Secret::Token);
+                Self::Gateway(Reloaded::fixed(ring))
             }
-        };
-        Ok(Self::Gateway {
-            keys: ring,
-            _stop: stop,
+            Credentials::Files { files, scheme } => {
+                Self::Gateway(follow(files.clone(), *scheme, hasher, metrics)?)
+            }
+            Credentials::Caller => Self::Caller {
+                hasher,
+                name: "caller".into(),
+            },
         })
     }
 
     pub(super) fn for_call(&self, context: &Context, site: &str) -> Result<Key, Error> {
         match (self, &context.authorization) {
-            (Self::Gateway { keys, .. }, _) => {
-                let ring = keys.read().unwrap_or_else(PoisonError::into_inner);
-                ring.of_site(site).cloned().ok_or_else(|| {
-                    Error::invalid(vec![Violation::new(
-                        "site_key",
-                        "this site has no API key at the gateway; ask its operators",
-                    )])
-                })
-            }
+            (Self::Gateway(ring), _) => ring.get().of_site(site).cloned().ok_or_else(|| {
+                Error::invalid(vec![Violation::new(
+                    "site_key",
+                    "this site has no API key at the gateway; ask its operators",
+                )])
+            }),
             (Self::Caller { hasher, name }, Some(authorization)) => Ok(Key {
                 authorization: authorization.clone(),
                 holder: KeyHolder::Caller,
@@ -160,62 +143,6 @@ impl Ring {
 fn site_name(site: &str) -> String {
     let [a, b, c, d, ..] = Sha1::digest(site).0;
     format!("site-{:08x}", u32::from_be_bytes([a, b, c, d]))
-}
-
-/// Reads the files again and again.
-struct Reader {
-    files: KeyFiles,
-    keys: Keys,
-    scheme: AuthScheme,
-    hasher: RandomState,
-    ring: Arc<RwLock<Ring>>,
-    observer: Arc<dyn Observer>,
-    failing: bool,
-}
-
-impl Reader {
-    fn start(mut self) -> io::Result<mpsc::Sender<()>> {
-        let (stop, stopped) = mpsc::channel();
-        thread::Builder::new()
-            .name("credentials".to_owned())
-            .spawn(move || {
-                while stopped.recv_timeout(POLL) == Err(mpsc::RecvTimeoutError::Timeout) {
-                    self.read();
-                }
-            })?;
-        Ok(stop)
-    }
-
-    fn read(&mut self) {
-        let ring = self.files.read().and_then(|keys| {
-            if keys == self.keys {
-                return Ok(None);
-            }
-            let ring = Ring::new(&keys, self.scheme, &self.hasher);
-            let ring = ring.map_err(|_| "a key can't be put into a header".to_owned())?;
-            Ok(Some((keys, ring)))
-        });
-        match ring {
-            Ok(None) => self.failing = false,
-            Ok(Some((keys, ring))) => {
-                self.failing = false;
-                self.keys = keys;
-                *self.ring.write().unwrap_or_else(PoisonError::into_inner) = ring;
-                self.observer.keys_read();
-                info!("the API keys changed, and are used from now on");
-            }
-            // Once, and not every two seconds.
-            Err(_) if self.failing => {}
-            Err(problem) => {
-                self.failing = true;
-                self.observer.keys_unreadable();
-                error!(
-                    problem,
-                    "the API keys could not be read again; the old ones stay in use"
-                );
-            }
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::fmt;
 
 pub(super) use crate::telemetry::BreakerState;
-use crate::telemetry::{Metrics, Secret};
+use crate::telemetry::Metrics;
 
 /// Is told what happens on the way out. Every method does nothing unless it is written.
 pub(super) trait Observer: fmt::Debug + Send + Sync {
@@ -20,10 +20,6 @@ pub(super) trait Observer: fmt::Debug + Send + Sync {
     fn quota_left(&self, key: &str, calls: u64) {
         let _ = (key, calls);
     }
-    /// The keys that are in use from now on were read.
-    fn keys_read(&self) {}
-    /// The key files changed, and could not be used.
-    fn keys_unreadable(&self) {}
     /// A reply has a field that the gateway doesn't know.
     fn unknown_field(&self, path: &str) {
         let _ = path;
@@ -42,14 +38,6 @@ impl Observer for Metrics {
 
     fn quota_left(&self, key: &str, calls: u64) {
         self.upstream.quota_left(key, calls);
-    }
-
-    fn keys_read(&self) {
-        self.secrets.loaded(Secret::Token);
-    }
-
-    fn keys_unreadable(&self) {
-        self.secrets.reload_failed(Secret::Token);
     }
 
     fn unknown_field(&self, path: &str) {

@@ -3,14 +3,17 @@
 use std::{sync::Arc, time::Duration};
 
 use onboardflow_gateway::{proto::customer_service_client::CustomerServiceClient, server::Closed};
-use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
+use rustls::{
+    ClientConfig, RootCertStore, SupportedProtocolVersion,
+    version::{TLS12, TLS13},
+};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::{
     io::AsyncWriteExt as _,
     net::TcpStream,
     time::{Instant, sleep, timeout},
 };
-use tokio_rustls::TlsConnector;
+use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, ClientTlsConfig, Error};
 
 use crate::support::{
@@ -58,13 +61,13 @@ pub async fn connect(
     Ok(CustomerServiceClient::new(channel))
 }
 
-/// A TLS client with these versions and protocols.
+/// What a TLS client with this version and protocol comes to.
 async fn handshake(
     gateway: &Gateway,
     ca: &Authority,
     version: &'static SupportedProtocolVersion,
     protocol: &[u8],
-) -> std::io::Result<Vec<u8>> {
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots
         .add(CertificateDer::from_pem_slice(ca.pem().as_bytes()).unwrap())
@@ -82,7 +85,26 @@ async fn handshake(
         .connect(name, stream)
         .await?;
     stream.flush().await?;
-    Ok(stream.get_ref().1.alpn_protocol().unwrap().to_vec())
+    Ok(stream)
+}
+
+/// Waits until the gateway presents this certificate.
+pub async fn presented(gateway: &Gateway, ca: &Authority, leaf: &Leaf) {
+    let leaf = CertificateDer::from_pem_slice(leaf.cert.as_bytes()).unwrap();
+    until("the certificate is presented", async || {
+        let stream = handshake(gateway, ca, &TLS13, b"h2").await;
+        stream.is_ok_and(|stream| stream.get_ref().1.peer_certificates().unwrap()[0] == leaf)
+    })
+    .await;
+}
+
+/// Waits until this is so.
+pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let patience = Instant::now() + Duration::from_secs(10);
+    while !is_so().await {
+        assert!(Instant::now() < patience, "{what}");
+        sleep(Duration::from_millis(10)).await;
+    }
 }
 
 #[tokio::test]
@@ -90,11 +112,11 @@ async fn tls_1_2_and_1_3_and_nothing_but_h2() {
     let ca = Authority::new();
     let secret = Secret::tls(&ca.issue(&[NAME]), &ca);
     let gateway = gateway(&secret, false).await;
-    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        assert_eq!(
-            handshake(&gateway, &ca, version, b"h2").await.unwrap(),
-            b"h2"
-        );
+    for version in [&TLS12, &TLS13] {
+        let stream = handshake(&gateway, &ca, version, b"h2").await.unwrap();
+        let (_, session) = stream.get_ref();
+        assert_eq!(session.alpn_protocol(), Some(&b"h2"[..]));
+        assert_eq!(session.protocol_version(), Some(version.version));
         let refused = handshake(&gateway, &ca, version, b"http/1.1").await;
         assert!(refused.is_err());
     }
@@ -159,31 +181,24 @@ async fn a_hello_and_nothing_is_closed() {
     gateway.stop().await;
 }
 
-/// Waits until this is so.
-pub async fn until(what: &str, is_so: impl Fn() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(10);
-    while !is_so() {
-        assert!(Instant::now() < patience, "{what}");
-        sleep(Duration::from_millis(10)).await;
-    }
-}
-
 #[tokio::test]
 async fn a_new_certificate_is_taken_up_and_connections_stay() {
     let (old, new) = (Authority::new(), Authority::new());
     let secret = Secret::tls(&old.issue(&[NAME]), &old);
     let gateway = gateway(&secret, false).await;
-    let counters = Arc::clone(&gateway.handles.counters);
     let mut before = connect(&gateway, &old, None).await.unwrap();
     before.create_customer(create_request()).await.unwrap();
 
-    secret.swap_tls(&new.issue(&[NAME]), &new);
-    until("taken up", || counters.certificate.succeeded() == 1).await;
+    let leaf = new.issue(&[NAME]);
+    secret.swap_tls(&leaf, &new);
+    presented(&gateway, &new, &leaf).await;
     assert!(connect(&gateway, &old, None).await.is_err());
     let mut after = connect(&gateway, &new, None).await.unwrap();
     after.create_customer(create_request()).await.unwrap();
+    let opened = || gateway.handles.counters.workers()[0].opened();
+    let so_far = opened();
     before.create_customer(create_request()).await.unwrap();
-    assert_eq!(counters.workers()[0].opened(), 3);
+    assert_eq!(opened(), so_far, "it has had to connect again");
     gateway.stop().await;
 }
 
@@ -193,7 +208,10 @@ async fn broken_files_leave_the_old_ones_in_use() {
     let (leaf, other) = (ca.issue(&[NAME]), ca.issue(&[NAME]));
     let secret = Secret::tls(&leaf, &ca);
     let gateway = gateway(&secret, true).await;
-    let counters = Arc::clone(&gateway.handles.counters);
+    let failures = || {
+        let name = "onboardflow_gateway_secret_reload_failures_total";
+        gateway.metric(&format!("{name}{{secret=\"certificate\"}}"))
+    };
     let pem = ca.pem();
     let broken: [[(&str, &str); 3]; 4] = [
         [
@@ -215,23 +233,17 @@ async fn broken_files_leave_the_old_ones_in_use() {
     ];
     for (index, files) in (1..).zip(broken) {
         secret.swap(&files);
-        until(&format!("noticed {index}"), || {
-            counters.certificate.failed() == index
-        })
-        .await;
+        let noticed = async || failures() == index;
+        until(&format!("noticed {index}"), noticed).await;
         let mut client = connect(&gateway, &ca, Some(&leaf)).await.unwrap();
         client.create_customer(create_request()).await.unwrap();
     }
     assert!(logs::so_far().contains("the old ones stay in use"));
-    assert_eq!(counters.certificate.succeeded(), 0);
-    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
-    let failures = "onboardflow_gateway_secret_reload_failures_total{secret=\"certificate\"}";
-    assert!(metrics.contains(&format!("{failures} {}", counters.certificate.failed())));
-    let expires = "onboardflow_gateway_secret_expires_timestamp_seconds{secret=\"certificate\"}";
-    assert!(metrics.contains(expires), "{metrics}");
+    let expires = "onboardflow_gateway_secret_expires_timestamp_seconds";
+    assert!(gateway.metric(&format!("{expires}{{secret=\"certificate\"}}")) > 0);
 
     secret.swap_tls(&other, &ca);
-    until("taken up", || counters.certificate.succeeded() == 1).await;
+    presented(&gateway, &ca, &other).await;
     let mut client = connect(&gateway, &ca, Some(&leaf)).await.unwrap();
     client.create_customer(create_request()).await.unwrap();
     gateway.stop().await;
@@ -242,12 +254,12 @@ async fn a_ca_that_is_taken_out_is_out() {
     let (old, new) = (Authority::new(), Authority::new());
     let secret = Secret::tls(&old.issue(&[NAME]), &old);
     let gateway = gateway(&secret, true).await;
-    let counters = Arc::clone(&gateway.handles.counters);
     let caller = old.issue(&["web.test"]);
     connect(&gateway, &old, Some(&caller)).await.unwrap();
 
-    secret.swap_tls(&old.issue(&[NAME]), &new);
-    until("taken up", || counters.certificate.succeeded() == 1).await;
+    let leaf = old.issue(&[NAME]);
+    secret.swap_tls(&leaf, &new);
+    presented(&gateway, &old, &leaf).await;
     let refused = async {
         let mut client = connect(&gateway, &old, Some(&caller)).await.ok()?;
         client.create_customer(create_request()).await.ok()

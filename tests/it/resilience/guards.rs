@@ -112,7 +112,6 @@ async fn keys_of_sites_and_new_keys_are_taken_up() {
     let upstream = Upstream::answering(201, CREATED).await;
     let mut config = Config::new(upstream.url());
     config.upstream.credentials = Credentials::Files {
-        keys: files.read().unwrap(),
         files,
         scheme: onboardflow_gateway::config::AuthScheme::Token,
     };

@@ -108,6 +108,14 @@ impl Gateway {
         }
     }
 
+    /// The value of a counter, named with all its labels. 0 where there is none.
+    pub fn metric(&self, series: &str) -> u64 {
+        let metrics = self.handles.telemetry.metrics.encode().unwrap();
+        let mut lines = metrics.lines();
+        let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
     pub async fn channel(&self) -> Channel {
         let uri = format!("http://{}", self.address);
         Channel::from_shared(uri).unwrap().connect().await.unwrap()
