@@ -261,7 +261,7 @@ impl<'a> Gateway<'a> {
     /// Listens for signals, and on the ports for operators and for callers.
     async fn open(config: &'a ProcessConfig, seen: &Seen) -> Result<Self, Source> {
         let stop = Box::pin(stop_signal()?);
-        let handles = Handles::new(&config.server, &seen.telemetry).await;
+        let handles = Handles::new(&seen.telemetry).await;
         seen.show(config.admin_listen, &handles.health).await?;
         Ok(Self {
             config: &config.server,

@@ -8,7 +8,6 @@
 mod access_log;
 mod callers;
 mod connection;
-mod counters;
 mod deadline;
 mod health;
 mod life;
@@ -34,6 +33,7 @@ use std::{
 use futures_util::FutureExt as _;
 use tokio::{
     net::TcpListener,
+    sync::Semaphore,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tracing::{info, warn};
@@ -41,21 +41,17 @@ use tracing::{info, warn};
 use self::{
     callers::Callers,
     life::{FLUSH, LINGER},
-    limit::Admission,
     router::Shared,
     signals::Signals,
     workers::{Blueprint, Workers},
 };
 pub use self::{
-    counters::{Closed, Counters, WorkerCounters},
     health::Health,
     tls::{TlsError, check as check_tls},
     tokens::check as check_jwks,
 };
 use crate::{
-    config::ServerConfig,
-    proto::customer_service_server::CustomerService,
-    telemetry::{Listener, Telemetry},
+    config::ServerConfig, proto::customer_service_server::CustomerService, telemetry::Telemetry,
 };
 
 /// The wait before accepting again after the system refused, for lack of file descriptors mostly.
@@ -66,20 +62,15 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub struct Handles {
     /// Whether it takes calls.
     pub health: Health,
-    /// What it counts.
-    pub counters: Arc<Counters>,
     /// What its calls are seen with.
     pub telemetry: Telemetry,
 }
 
 impl Handles {
-    /// Those of a listener that will run with this configuration.
-    pub async fn new(config: &ServerConfig, telemetry: &Telemetry) -> Self {
-        let counters = Arc::new(Counters::new(config.workers));
-        telemetry.metrics.collect(Listener(Arc::clone(&counters)));
+    /// Those of a listener that is yet to run.
+    pub async fn new(telemetry: &Telemetry) -> Self {
         Self {
             health: Health::new().await,
-            counters,
             telemetry: telemetry.clone(),
         }
     }
@@ -115,8 +106,7 @@ pub async fn run<S: CustomerService>(
         .map(|files| tls::follow(files, config.reload_interval, secrets))
         .transpose()
         .map_err(io::Error::other)?;
-    let admission = Admission::new(Arc::clone(&handles.counters), config.max_in_flight);
-    let admission = Arc::new(admission);
+    let places = Arc::new(Semaphore::new(config.max_in_flight));
     let workers = Workers::start(Blueprint {
         make_service,
         shared: Shared {
@@ -124,11 +114,10 @@ pub async fn run<S: CustomerService>(
             health: handles.health.clone(),
             telemetry: handles.telemetry.clone(),
             callers,
-            admission: Arc::clone(&admission),
+            places: Arc::clone(&places),
         },
         tls: tls.map(Arc::new),
         signals: signals.clone(),
-        counters: Arc::clone(&handles.counters),
     })
     .await?;
 
@@ -144,7 +133,7 @@ pub async fn run<S: CustomerService>(
         hand_over(stream, &workers);
     }
     drop(listener);
-    drain(workers, &signals, &admission, config.drain_timeout).await;
+    drain(workers, &signals, &places, config.drain_timeout).await;
     Ok(())
 }
 
@@ -175,7 +164,7 @@ fn hand_over(stream: tokio::net::TcpStream, workers: &Workers) {
 async fn drain(
     mut workers: Workers,
     signals: &Signals,
-    admission: &Admission,
+    places: &Semaphore,
     drain_timeout: Duration,
 ) {
     info!("draining");
@@ -190,7 +179,7 @@ async fn drain(
         let deaf = sleep_until(begun + LINGER.min(drain_timeout / 2));
         tokio::select! {
             () = &mut finished => return info!("drained"),
-            () = deaf => admission.close(),
+            () = deaf => places.close(),
         }
         if timeout_at(over, &mut finished).await.is_ok() {
             return info!("drained");

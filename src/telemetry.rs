@@ -6,8 +6,8 @@
 
 mod attempt;
 mod calls;
+mod connections;
 mod histogram;
-mod listener;
 pub mod logs;
 mod otlp;
 mod process;
@@ -16,20 +16,15 @@ pub mod traces;
 mod unknown_fields;
 mod upstream;
 
-use std::{
-    fmt,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{fmt, sync::Arc};
 
-use prometheus_client::{
-    collector::Collector, encoding::text, metrics::info::Info, registry::Registry,
-};
+use prometheus_client::{encoding::text, metrics::info::Info, registry::Registry};
 
 pub(crate) use self::calls::code_name;
 pub use self::{
     attempt::Attempt,
     calls::{Calls, Method},
-    listener::Listener,
+    connections::{Closed, Connections, OpenConnection, WorkerConnections},
     secrets::{Secret, Secrets},
     traces::{Trace, Tracer},
     upstream::{Attempts, BreakerState, UpstreamMetrics},
@@ -52,11 +47,13 @@ pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; char
 pub struct Metrics {
     /// Calls, from the caller's side.
     pub calls: Calls,
+    /// Connections of callers.
+    pub connections: Connections,
     /// Attempts at OnboardFlow, and what guards it.
     pub upstream: UpstreamMetrics,
     /// The API key and certificates.
     pub secrets: Secrets,
-    registry: Arc<RwLock<Registry>>,
+    registry: Arc<Registry>,
 }
 
 impl Metrics {
@@ -71,30 +68,23 @@ impl Metrics {
             ("arch", std::env::consts::ARCH),
         ];
         own.register("build", "The gateway that runs", Info::new(build.to_vec()));
+        let connections = Connections::new(own);
         let secrets = Secrets::new(own);
         let upstream = UpstreamMetrics::new(&mut registry);
         registry.register_collector(Box::new(process::Process));
         Self {
             calls,
+            connections,
             upstream,
             secrets,
-            registry: Arc::new(RwLock::new(registry)),
+            registry: Arc::new(registry),
         }
-    }
-
-    /// Shows at each scrape what this collector reads: counters that are kept elsewhere.
-    pub fn collect(&self, collector: impl Collector) {
-        let registry = self.registry.write();
-        registry
-            .unwrap_or_else(PoisonError::into_inner)
-            .register_collector(Box::new(collector));
     }
 
     /// All of them, as [`OPENMETRICS`].
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
-        text::encode(&mut text, &registry)?;
+        text::encode(&mut text, &self.registry)?;
         Ok(text)
     }
 }

@@ -29,7 +29,6 @@ use tracing::debug;
 
 use super::{
     callers::{Callers, Peer},
-    counters::Closed,
     life::{LINGER, Life, Turn},
     router::Router,
     signals::Signals,
@@ -37,7 +36,10 @@ use super::{
     tls::Tls,
     wire::Wire,
 };
-use crate::config::ConnectionConfig;
+use crate::{
+    config::ConnectionConfig,
+    telemetry::{self, Closed},
+};
 
 /// Calls at once on one connection. A caller that has more opens another one, or waits.
 const MAX_CONCURRENT_STREAMS: u32 = 256;
@@ -60,6 +62,7 @@ pub(super) struct Connections {
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) callers: Arc<Callers>,
     pub(super) signals: Signals,
+    pub(super) metrics: telemetry::Connections,
 }
 
 impl Connections {

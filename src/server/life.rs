@@ -9,11 +9,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, tim
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    counters::Closed,
     streams::{PERIODS, Streams},
     wire::Conduct,
 };
-use crate::config::ConnectionConfig;
+use crate::{config::ConnectionConfig, telemetry::Closed};
 
 /// Time that a connection without streams stays after a GOAWAY, for calls that were on their way
 /// before the peer read it.

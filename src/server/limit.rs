@@ -3,68 +3,21 @@
 
 use std::{
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context as TaskContext, Poll, ready},
+    sync::Arc,
+    task::{Context as TaskContext, Poll},
 };
 
 use http::{Request, Response};
 use pin_project_lite::pin_project;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::Counters;
 use crate::error::{Error, Refusal};
 
-/// What all workers' calls count against.
-#[derive(Debug)]
-pub(super) struct Admission {
-    counters: Arc<Counters>,
-    max: usize,
-    closed: AtomicBool,
-}
-
-impl Admission {
-    pub(super) fn new(counters: Arc<Counters>, max: usize) -> Self {
-        Self {
-            counters,
-            max,
-            closed: AtomicBool::new(false),
-        }
-    }
-
-    /// Refuses every call from now on.
-    pub(super) fn close(&self) {
-        self.closed.store(true, Ordering::Relaxed);
-    }
-
-    fn admit(self: &Arc<Self>) -> Result<Slot, Refusal> {
-        if self.closed.load(Ordering::Relaxed) {
-            return Err(Refusal::Draining);
-        }
-        if self.counters.enter(self.max) {
-            Ok(Slot(Arc::clone(self)))
-        } else {
-            Err(Refusal::Overloaded)
-        }
-    }
-}
-
-/// One call's place.
-#[derive(Debug)]
-pub(super) struct Slot(Arc<Admission>);
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.0.counters.leave();
-    }
-}
-
-/// Refuses calls beyond the limit.
+/// Refuses calls for which there is no place.
 #[derive(Clone, Debug)]
-pub(super) struct LimitLayer(pub(super) Arc<Admission>);
+pub(super) struct LimitLayer(pub(super) Arc<Semaphore>);
 
 impl<S> Layer<S> for LimitLayer {
     type Service = Limit<S>;
@@ -72,7 +25,7 @@ impl<S> Layer<S> for LimitLayer {
     fn layer(&self, inner: S) -> Limit<S> {
         Limit {
             inner,
-            admission: Arc::clone(&self.0),
+            places: Arc::clone(&self.0),
         }
     }
 }
@@ -81,7 +34,7 @@ impl<S> Layer<S> for LimitLayer {
 #[derive(Clone, Debug)]
 pub(super) struct Limit<S> {
     inner: S,
-    admission: Arc<Admission>,
+    places: Arc<Semaphore>,
 }
 
 impl<S> Service<Request<Body>> for Limit<S>
@@ -97,12 +50,17 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        match self.admission.admit() {
-            Ok(slot) => Limited::Admitted {
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => Limited::Admitted {
                 call: self.inner.call(request),
-                slot,
+                place,
             },
-            Err(refusal) => Limited::Refused { refusal },
+            Err(TryAcquireError::NoPermits) => Limited::Refused {
+                refusal: Refusal::Overloaded,
+            },
+            Err(TryAcquireError::Closed) => Limited::Refused {
+                refusal: Refusal::Draining,
+            },
         }
     }
 }
@@ -111,7 +69,7 @@ pin_project! {
     /// The future of [`Limit`]. Holds the call's place until the call is over or dropped.
     #[project = LimitedProjection]
     pub(super) enum Limited<F> {
-        Admitted { #[pin] call: F, slot: Slot },
+        Admitted { #[pin] call: F, place: OwnedSemaphorePermit },
         Refused { refusal: Refusal },
     }
 }
@@ -124,7 +82,7 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
         match self.project() {
-            LimitedProjection::Admitted { call, .. } => Poll::Ready(ready!(call.poll(cx))),
+            LimitedProjection::Admitted { call, .. } => call.poll(cx),
             LimitedProjection::Refused { refusal } => Poll::Ready(Err(Error::new(*refusal))),
         }
     }

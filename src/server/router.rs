@@ -4,16 +4,13 @@ use std::{convert::Infallible, io, sync::Arc};
 
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
+use tokio::sync::Semaphore;
 use tonic::{body::Body, codec::CompressionEncoding, service::Routes};
 use tower::{Service as _, ServiceBuilder, util::BoxCloneSyncService};
 
 use super::{
-    access_log::AccessLogLayer,
-    callers::Callers,
-    deadline::DeadlineLayer,
-    health::Health,
-    limit::{Admission, LimitLayer},
-    rescue::RescueLayer,
+    access_log::AccessLogLayer, callers::Callers, deadline::DeadlineLayer, health::Health,
+    limit::LimitLayer, rescue::RescueLayer,
 };
 use crate::{
     config::ServerConfig,
@@ -41,7 +38,8 @@ pub(super) struct Shared {
     pub(super) health: Health,
     pub(super) telemetry: Telemetry,
     pub(super) callers: Arc<Callers>,
-    pub(super) admission: Arc<Admission>,
+    /// One for each call of `--max-in-flight`. Closed when calls are no longer taken.
+    pub(super) places: Arc<Semaphore>,
 }
 
 impl Router {
@@ -111,7 +109,7 @@ fn stack<S: CustomerService>(service: S, shared: &Shared) -> Stack {
         // place.
         .layer(RescueLayer(Arc::clone(&shared.callers)))
         // Refuses what is too much, before it costs anything.
-        .layer(LimitLayer(Arc::clone(&shared.admission)))
+        .layer(LimitLayer(Arc::clone(&shared.places)))
         // Bounds everything below, and drops it when the time is up: that ends the REST call.
         .layer(DeadlineLayer::new(
             config.default_timeout,

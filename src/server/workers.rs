@@ -13,17 +13,22 @@ use tokio::{
 };
 use tracing::{debug, error};
 
-use super::{
-    connection::Connections, counters::Counters, router::Router, router::Shared, signals::Signals,
-    tls::Tls,
+use super::{connection::Connections, router::Router, router::Shared, signals::Signals, tls::Tls};
+use crate::{
+    proto::customer_service_server::CustomerService,
+    telemetry::{OpenConnection, WorkerConnections},
 };
-use crate::proto::customer_service_server::CustomerService;
 
 /// The workers, as the acceptor knows them.
 pub(super) struct Workers {
-    inboxes: Vec<mpsc::UnboundedSender<net::TcpStream>>,
-    counters: Arc<Counters>,
+    inboxes: Vec<Inbox>,
     finished: mpsc::Receiver<()>,
+}
+
+/// A worker, as the acceptor knows it.
+struct Inbox {
+    connections: WorkerConnections,
+    arriving: mpsc::UnboundedSender<(net::TcpStream, OpenConnection)>,
 }
 
 /// What every worker is made of.
@@ -32,7 +37,6 @@ pub(super) struct Blueprint<F> {
     pub(super) shared: Shared,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) signals: Signals,
-    pub(super) counters: Arc<Counters>,
 }
 
 impl Workers {
@@ -45,41 +49,37 @@ impl Workers {
         let blueprint = Arc::new(blueprint);
         let (working, finished) = mpsc::channel(1);
         let mut inboxes = Vec::new();
+        let metrics = &blueprint.shared.telemetry.metrics.connections;
         for index in 0..blueprint.shared.config.workers {
             let (inbox, arriving) = mpsc::unbounded_channel();
-            inboxes.push(inbox);
+            inboxes.push(Inbox {
+                connections: metrics.of_worker(index),
+                arriving: inbox,
+            });
             let worker = Worker {
-                index,
                 arriving,
-                counters: Arc::clone(&blueprint.counters),
                 _working: working.clone(),
             };
             if index == 0 {
                 let connections = blueprint.connections()?;
                 tokio::spawn(worker.work(connections));
             } else {
-                worker.start(Arc::clone(&blueprint)).await?;
+                worker.start(index, Arc::clone(&blueprint)).await?;
             }
         }
-        Ok(Self {
-            inboxes,
-            counters: Arc::clone(&blueprint.counters),
-            finished,
-        })
+        Ok(Self { inboxes, finished })
     }
 
     /// Gives a connection to the worker that has the fewest.
     pub(super) fn hand_over(&self, stream: TcpStream) -> io::Result<()> {
         let stream = stream.into_std()?;
-        let workers = self.counters.workers().iter().zip(&self.inboxes);
-        let Some((counters, inbox)) = workers.min_by_key(|(counters, _)| counters.open()) else {
+        let inboxes = self.inboxes.iter();
+        let Some(inbox) = inboxes.min_by_key(|inbox| inbox.connections.open()) else {
             return Ok(());
         };
-        counters.count_opened();
-        inbox.send(stream).map_err(|_| {
-            counters.count_closed();
-            io::Error::other("the worker is gone")
-        })
+        let arriving = (stream, inbox.connections.opened());
+        let sent = inbox.arriving.send(arriving);
+        sent.map_err(|_| io::Error::other("the worker is gone"))
     }
 
     /// There will be no more connections.
@@ -109,27 +109,26 @@ where
             tls: self.tls.clone(),
             callers: Arc::clone(&self.shared.callers),
             signals: self.signals.clone(),
+            metrics: self.shared.telemetry.metrics.connections.clone(),
         })
     }
 }
 
 struct Worker {
-    index: usize,
-    arriving: mpsc::UnboundedReceiver<net::TcpStream>,
-    counters: Arc<Counters>,
+    arriving: mpsc::UnboundedReceiver<(net::TcpStream, OpenConnection)>,
     _working: mpsc::Sender<()>,
 }
 
 impl Worker {
     /// On a thread of its own.
-    async fn start<F, S>(self, blueprint: Arc<Blueprint<F>>) -> io::Result<()>
+    async fn start<F, S>(self, index: usize, blueprint: Arc<Blueprint<F>>) -> io::Result<()>
     where
         F: Fn() -> S + Send + Sync + 'static,
         S: CustomerService,
     {
         let (started, starting) = oneshot::channel();
         thread::Builder::new()
-            .name(format!("worker-{}", self.index))
+            .name(format!("worker-{index}"))
             .spawn(move || self.run(&blueprint, started))?;
         starting
             .await
@@ -168,7 +167,7 @@ impl Worker {
             tokio::select! {
                 () = ended.cancelled() => return,
                 arrived = self.arriving.recv() => match arrived {
-                    Some(stream) => self.take(stream, &connections, &mut tasks),
+                    Some((stream, open)) => Self::take(stream, open, &connections, &mut tasks),
                     None => break,
                 },
                 // Reaped as they end, or the set would grow for ever.
@@ -182,38 +181,21 @@ impl Worker {
     }
 
     fn take(
-        &self,
         stream: net::TcpStream,
+        open: OpenConnection,
         connections: &Arc<Connections>,
         tasks: &mut JoinSet<()>,
     ) {
-        let open = Open {
-            index: self.index,
-            counters: Arc::clone(&self.counters),
-        };
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
             Err(error) => return error!(%error, "a connection could not be taken over"),
         };
         let connections = Arc::clone(connections);
         tasks.spawn(async move {
-            let closed = connections.serve(stream).await;
-            open.counters.count_closed(closed);
-            debug!(reason = closed.as_str(), "connection closed");
+            let _open = open;
+            let why = connections.serve(stream).await;
+            connections.metrics.closed(why);
+            debug!(reason = why.name(), "connection closed");
         });
-    }
-}
-
-/// Counts a connection for as long as it is open.
-struct Open {
-    index: usize,
-    counters: Arc<Counters>,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        if let Some(worker) = self.counters.workers().get(self.index) {
-            worker.count_closed();
-        }
     }
 }

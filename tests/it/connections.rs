@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use onboardflow_gateway::server::{Closed, WorkerCounters};
+use onboardflow_gateway::telemetry::Closed;
 use tokio::time::{Instant, sleep};
 
 use crate::support::{
@@ -27,8 +27,8 @@ async fn gateway(change: impl Fn(&mut Config)) -> Gateway {
 /// Waits until a connection has been closed for this reason.
 async fn closed(gateway: &Gateway, reason: Closed) {
     let patience = Instant::now() + Duration::from_secs(10);
-    while gateway.handles.counters.closed(reason) == 0 {
-        let so_far = Closed::ALL.map(|reason| gateway.handles.counters.closed(reason));
+    while gateway.closed(reason) == 0 {
+        let so_far = Closed::ALL.map(|reason| gateway.closed(reason));
         assert!(Instant::now() < patience, "{reason:?}: {so_far:?}");
         sleep(Duration::from_millis(5)).await;
     }
@@ -66,7 +66,7 @@ async fn half_a_preface_is_closed() {
         peer.send(bytes).await;
         peer.closed().await;
     }
-    assert_eq!(gateway.handles.counters.closed(Closed::NoHandshake), 3);
+    assert_eq!(gateway.closed(Closed::NoHandshake), 3);
     serves(&gateway).await;
     gateway.stop().await;
 }
@@ -105,14 +105,14 @@ async fn floods_are_closed() {
         }
         peer.closed().await;
     }
-    assert_eq!(gateway.handles.counters.closed(Closed::Abusive), 3);
+    assert_eq!(gateway.closed(Closed::Abusive), 3);
     serves(&gateway).await;
     gateway.stop().await;
 }
 
 #[tokio::test]
 async fn rapid_resets_are_closed() {
-    let gateway = gateway(|_| ()).await;
+    let gateway = gateway(|config| config.server.max_in_flight = 16).await;
     let mut peer = Peer::greeting(gateway.address, &[]).await;
     let mut stream = 1;
     while stream < 40_000 {
@@ -124,7 +124,6 @@ async fn rapid_resets_are_closed() {
         stream += 2;
     }
     peer.closed().await;
-    assert_eq!(gateway.handles.counters.in_flight(), 0);
     serves(&gateway).await;
     gateway.stop().await;
 }
@@ -292,7 +291,7 @@ async fn headers_that_are_too_much_are_refused_and_the_connection_stays() {
     peer.send(&frame(CONTINUATION, END_HEADERS, 1, rest)).await;
     peer.send(&call(3, &create_request())).await;
     while peer.frame_of(HEADERS).await.stream != 3 {}
-    assert_eq!(gateway.handles.counters.workers()[0].open(), 1);
+    assert_eq!(gateway.connections(), (1, 1));
     gateway.stop().await;
 }
 
@@ -305,11 +304,10 @@ async fn connections_spread_over_workers() {
         client.create_customer(create_request()).await.unwrap();
         clients.push(client);
     }
-    let open = gateway.handles.counters.workers().iter();
-    assert_eq!(
-        open.map(WorkerCounters::open).collect::<Vec<_>>(),
-        [2, 2, 2]
-    );
+    for worker in 0..3 {
+        let open = format!("onboardflow_gateway_connections{{worker=\"{worker}\"}}");
+        assert_eq!(gateway.metric(&open), 2);
+    }
     drop(clients);
     gateway.stop().await;
 }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use onboardflow_gateway::{
-    proto::customer_service_client::CustomerServiceClient, server::WorkerCounters,
+    proto::customer_service_client::CustomerServiceClient, telemetry::Closed,
 };
 use tokio::{
     task::JoinSet,
@@ -114,7 +114,6 @@ async fn not_one_call_fails() {
         endpoints.push(changes);
     }
     let load = Load::start(channels);
-    let counters = Arc::clone(&first.handles.counters);
     for _ in 0..ROTATIONS {
         let leaf = ca.issue(&[NAME]);
         secret.swap_tls(&leaf, &ca);
@@ -122,8 +121,8 @@ async fn not_one_call_fails() {
         sleep(AGE * 3 / 2).await;
         presented(&first, &ca, &leaf).await;
     }
-    let opened: u64 = counters.workers().iter().map(WorkerCounters::opened).sum();
-    assert!(opened >= 10 * CLIENTS as u64, "{opened} connections");
+    let aged = first.closed(Closed::Aged);
+    assert!(aged >= (ROTATIONS * CLIENTS) as u64, "{aged} connections");
 
     for changes in &endpoints {
         let to_second = endpoint(second.address, &tls);
@@ -139,7 +138,7 @@ async fn not_one_call_fails() {
         .await
         .unwrap();
     let calls = load.stop().await;
-    println!("{calls} calls, {opened} connections");
+    println!("{calls} calls, {aged} connections");
     assert!(calls > 100, "{calls} calls");
     second.stop().await;
 }

@@ -2,7 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use onboardflow_gateway::{proto::customer_service_client::CustomerServiceClient, server::Closed};
+use onboardflow_gateway::{
+    proto::customer_service_client::CustomerServiceClient, telemetry::Closed,
+};
 use rustls::{
     ClientConfig, RootCertStore, SupportedProtocolVersion,
     version::{TLS12, TLS13},
@@ -174,7 +176,7 @@ async fn a_hello_and_nothing_is_closed() {
         peer.send(bytes).await;
         peer.closed().await;
     }
-    assert_eq!(gateway.handles.counters.closed(Closed::NoHandshake), 2);
+    assert_eq!(gateway.closed(Closed::NoHandshake), 2);
     let mut peer = Peer::connect(gateway.address).await;
     peer.send(b"GET / HTTP/1.1\r\n\r\n").await;
     peer.closed().await;
@@ -195,10 +197,13 @@ async fn a_new_certificate_is_taken_up_and_connections_stay() {
     assert!(connect(&gateway, &old, None).await.is_err());
     let mut after = connect(&gateway, &new, None).await.unwrap();
     after.create_customer(create_request()).await.unwrap();
-    let opened = || gateway.handles.counters.workers()[0].opened();
-    let so_far = opened();
+    let opened = gateway.connections().0;
     before.create_customer(create_request()).await.unwrap();
-    assert_eq!(opened(), so_far, "it has had to connect again");
+    assert_eq!(
+        gateway.connections().0,
+        opened,
+        "it has had to connect again"
+    );
     gateway.stop().await;
 }
 

@@ -11,7 +11,7 @@ use onboardflow_gateway::{
     },
     server::{self, Handles},
     service::Service,
-    telemetry::Telemetry,
+    telemetry::{Closed, Telemetry},
     upstream::Upstream,
 };
 use secrecy::SecretString;
@@ -88,7 +88,7 @@ impl Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let handles = Handles::new(&config, telemetry).await;
+        let handles = Handles::new(telemetry).await;
         let running = handles.clone();
         let task = tokio::spawn(async move {
             let stop = async {
@@ -108,12 +108,27 @@ impl Gateway {
         }
     }
 
-    /// The value of a counter, named with all its labels. 0 where there is none.
+    /// The value of a series, named with all its labels. 0 where there is none.
     pub fn metric(&self, series: &str) -> u64 {
         let metrics = self.handles.telemetry.metrics.encode().unwrap();
         let mut lines = metrics.lines();
         let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
         value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// How many connections have ended for this reason.
+    pub fn closed(&self, why: Closed) -> u64 {
+        let name = "onboardflow_gateway_connections_closed_total";
+        self.metric(&format!("{name}{{reason=\"{}\"}}", why.name()))
+    }
+
+    /// How many connections its first worker was handed, and has.
+    pub fn connections(&self) -> (u64, u64) {
+        let of_first = |name| self.metric(&format!("{name}{{worker=\"0\"}}"));
+        (
+            of_first("onboardflow_gateway_connections_opened_total"),
+            of_first("onboardflow_gateway_connections"),
+        )
     }
 
     pub async fn channel(&self) -> Channel {

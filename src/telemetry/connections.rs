@@ -1,0 +1,147 @@
+//! Metrics of callers' connections.
+
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// Why a connection ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The peer closed it.
+    InOrder,
+    /// The transport or the protocol failed; garbage on the port is that too.
+    Failed,
+    /// No TLS handshake, or no HTTP/2 preface, in time.
+    NoHandshake,
+    /// No call for `--max-connection-idle`.
+    Idle,
+    /// Older than `--max-connection-age`.
+    Aged,
+    /// The gateway drained.
+    Drained,
+    /// The peer doesn't read, doesn't finish what it began, or floods.
+    Abusive,
+}
+
+impl Closed {
+    /// Every reason, in the order of their numbers.
+    pub const ALL: [Self; 7] = [
+        Self::InOrder,
+        Self::Failed,
+        Self::NoHandshake,
+        Self::Idle,
+        Self::Aged,
+        Self::Drained,
+        Self::Abusive,
+    ];
+
+    /// The value of a label.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InOrder => "in_order",
+            Self::Failed => "failed",
+            Self::NoHandshake => "no_handshake",
+            Self::Idle => "idle",
+            Self::Aged => "aged",
+            Self::Drained => "drained",
+            Self::Abusive => "abusive",
+        }
+    }
+}
+
+type ByWorker<M> = Family<[(&'static str, usize); 1], M>;
+
+/// Metrics of callers' connections.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    open: ByWorker<Gauge>,
+    opened: ByWorker<Counter>,
+    closed: [Counter; Closed::ALL.len()],
+}
+
+/// One worker's connections.
+#[derive(Clone, Debug)]
+pub struct WorkerConnections {
+    open: Gauge,
+    opened: Counter,
+}
+
+impl Connections {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let reasons = Family::<[(&'static str, &'static str); 1], Counter>::default();
+        let connections = Self {
+            closed: Closed::ALL.map(|why| reasons.get_or_create_owned(&[("reason", why.name())])),
+            ..Self::default()
+        };
+        registry.register(
+            "connections",
+            "Connections of callers that are open",
+            connections.open.clone(),
+        );
+        registry.register(
+            "connections_opened",
+            "Connections that callers opened",
+            connections.opened.clone(),
+        );
+        registry.register(
+            "connections_closed",
+            "Connections that ended, by reason",
+            reasons,
+        );
+        connections
+    }
+
+    /// Those of the worker with this number.
+    #[must_use]
+    pub fn of_worker(&self, index: usize) -> WorkerConnections {
+        WorkerConnections {
+            open: self.open.get_or_create_owned(&[("worker", index)]),
+            opened: self.opened.get_or_create_owned(&[("worker", index)]),
+        }
+    }
+
+    /// Counts one that has ended.
+    pub fn closed(&self, why: Closed) {
+        self.closed[why as usize].inc();
+    }
+}
+
+impl WorkerConnections {
+    /// Connections now.
+    #[must_use]
+    pub fn open(&self) -> i64 {
+        self.open.get()
+    }
+
+    /// Counts a connection from now until what is returned is dropped.
+    #[must_use]
+    pub fn opened(&self) -> OpenConnection {
+        self.opened.inc();
+        self.open.inc();
+        OpenConnection(self.open.clone())
+    }
+}
+
+/// Counts a connection as open for as long as it lives.
+#[derive(Debug)]
+pub struct OpenConnection(Gauge);
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reasons_are_numbered_in_their_order() {
+        for (number, why) in Closed::ALL.into_iter().enumerate() {
+            assert_eq!(why as usize, number, "{why:?}");
+        }
+    }
+}
