@@ -76,10 +76,10 @@ pub struct ConnectionConfig {
     pub max_idle: Duration,
     /// Longest time to the end of the HTTP/2 preface, TLS handshake included.
     pub handshake_timeout: Duration,
-    /// Longest time for a header block or a frame, once begun, and for a write that the peer
-    /// doesn't take.
+    /// Longest time for a write that the peer doesn't take.
     pub stall_timeout: Duration,
-    /// Longest time for a peer to take a call's answer, counted from the longest deadline on.
+    /// Time for a peer to take a call's answer, counted from the longest deadline on. A connection
+    /// with one that takes longer is closed, at the latest after twice both.
     pub answer_timeout: Duration,
     /// Time between pings.
     pub keepalive_interval: Duration,

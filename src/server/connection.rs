@@ -1,12 +1,6 @@
 //! One connection: TLS, HTTP/2, its calls and its end.
 
-use std::{
-    convert::Infallible,
-    error::Error as _,
-    pin::pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{convert::Infallible, error::Error as _, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::{Request, Response};
@@ -34,7 +28,7 @@ use super::{
     signals::Signals,
     streams::{StreamBody, Streams},
     tls::Tls,
-    wire::Wire,
+    wire::{Verdict, Wire},
 };
 use crate::{
     config::ConnectionConfig,
@@ -50,10 +44,10 @@ const MAX_SEND_BUFFER: usize = 64 << 10;
 /// Bytes that a peer may send ahead of being read, on a call and on the connection.
 const STREAM_WINDOW: u32 = 128 << 10;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-/// Streams that the peer has reset and that are not yet taken notice of, and streams that were reset
-/// because of the peer's errors. More than that is an attack.
+/// Calls that the peer may have reset before they were looked at. A caller may well give up all that
+/// it has begun at once; h2 takes more than 20 for an attack.
 const MAX_PENDING_RESETS: usize = 64;
-const MAX_ERROR_RESETS: usize = 256;
+
 /// What the connections of a worker have in common.
 pub(super) struct Connections {
     pub(super) config: ConnectionConfig,
@@ -119,7 +113,9 @@ impl Connections {
             certificate.as_ref(),
             life.over.clone(),
         ));
-        let io = Wire::new(io, Arc::clone(&life.conduct), self.config.stall_timeout);
+        let preface_by = accepted + self.config.handshake_timeout;
+        let io = Wire::new(io, preface_by, self.config.stall_timeout);
+        let verdict = io.verdict();
         let calls = Calls {
             router: self.router.clone(),
             peer,
@@ -128,7 +124,7 @@ impl Connections {
         };
         let service = service_fn(move |request| calls.serve(request));
         let connection = self.http2().serve_connection(TokioIo::new(io), service);
-        drive(connection, &life).await
+        drive(connection, &life, &verdict).await
     }
 
     fn life(&self, accepted: Instant) -> Life {
@@ -136,7 +132,6 @@ impl Connections {
             config: self.config.clone(),
             accepted,
             stuck_after: self.max_timeout + self.config.answer_timeout,
-            conduct: Arc::default(),
             streams: Arc::default(),
             going_away: self.signals.draining.child_token(),
             over: self.signals.over.child_token(),
@@ -154,7 +149,6 @@ impl Connections {
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-            .max_local_error_reset_streams(MAX_ERROR_RESETS)
             .keep_alive_interval(self.config.keepalive_interval)
             .keep_alive_timeout(self.config.keepalive_timeout);
         http2
@@ -165,6 +159,7 @@ impl Connections {
 async fn drive<IO, S>(
     connection: http2::Connection<TokioIo<Wire<IO>>, S, TokioExecutor>,
     life: &Life,
+    verdict: &Verdict,
 ) -> Closed
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -184,14 +179,7 @@ where
             biased;
             ended = connection.as_mut() => return match ended {
                 Ok(()) => closing,
-                Err(error) if life.conduct.flooding.load(Relaxed) || is_calming(&error) => {
-                    Closed::Abusive
-                }
-                Err(error) => {
-                    let cause = error.source().map(ToString::to_string);
-                    debug!(%error, cause, "connection ended with an error");
-                    Closed::Failed
-                }
+                Err(error) => verdict.get().copied().unwrap_or_else(|| failure(&error)),
             },
             Some(turn) = turns.next() => match turn {
                 Turn::GoAway(reason) => {
@@ -206,10 +194,18 @@ where
     }
 }
 
-/// Whether h2 found that the peer does too much of something.
-fn is_calming(error: &hyper::Error) -> bool {
-    let cause = error.source().and_then(|cause| cause.downcast_ref());
-    cause.and_then(h2::Error::reason) == Some(h2::Reason::ENHANCE_YOUR_CALM)
+/// Why hyper gave a connection up.
+fn failure(error: &hyper::Error) -> Closed {
+    let cause = error.source();
+    debug!(%error, cause = cause.map(ToString::to_string), "connection ended with an error");
+    let reason = cause
+        .and_then(|cause| cause.downcast_ref())
+        .and_then(h2::Error::reason);
+    match reason {
+        // h2 found that the peer does too much of something.
+        Some(h2::Reason::ENHANCE_YOUR_CALM) => Closed::Abusive,
+        _ => Closed::Failed,
+    }
 }
 
 /// The calls of one connection.

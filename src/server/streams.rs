@@ -1,8 +1,7 @@
 //! The streams that are open on one connection, and since when, at the cost of two atomics a call.
 //!
 //! A call is bounded by its deadline, but its answer is not: a peer can keep its window at zero, and
-//! the stream stays. The peer must be seen from outside then, as nobody polls a body for which there
-//! is no window.
+//! hyper waits for it without end. It has to be seen from outside, as nobody polls a body then.
 
 use std::{
     pin::Pin,
@@ -20,45 +19,42 @@ use pin_project_lite::pin_project;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::{Status, body::Body};
 
-/// Number of periods that a stream's time is told in.
-pub(super) const PERIODS: usize = 8;
+/// Where streams are counted that may stay: health's and reflection's.
+const STAYING: usize = 2;
 
 /// The streams of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Streams {
-    /// Calls by the period in which they were opened, round and round.
-    calls: [AtomicU32; PERIODS],
+    /// Open ones: calls of this period and of the one before it, by turns, and those that may stay.
+    open: [AtomicU32; 3],
+    /// Where the calls of this period are: 0 or 1.
     period: AtomicUsize,
-    /// All, those of health and reflection included, which may stay.
-    open: AtomicU32,
     opened: AtomicU64,
 }
 
 impl Streams {
     /// A call.
     pub(super) fn call(self: &Arc<Self>) -> OpenStream {
-        let period = self.period.load(Relaxed);
-        self.calls[period].fetch_add(1, Relaxed);
-        self.stream(Some(period))
+        self.stream(self.period.load(Relaxed))
     }
 
     /// A stream that may stay open for as long as the connection.
     pub(super) fn watch(self: &Arc<Self>) -> OpenStream {
-        self.stream(None)
+        self.stream(STAYING)
     }
 
-    fn stream(self: &Arc<Self>, period: Option<usize>) -> OpenStream {
-        self.open.fetch_add(1, Relaxed);
+    fn stream(self: &Arc<Self>, counted: usize) -> OpenStream {
+        self.open[counted].fetch_add(1, Relaxed);
         self.opened.fetch_add(1, Relaxed);
         OpenStream {
             streams: Arc::clone(self),
-            period,
+            counted,
         }
     }
 
     /// Streams now.
     pub(super) fn open(&self) -> u32 {
-        self.open.load(Relaxed)
+        self.open.iter().map(|open| open.load(Relaxed)).sum()
     }
 
     /// Streams so far.
@@ -66,11 +62,11 @@ impl Streams {
         self.opened.load(Relaxed)
     }
 
-    /// Begins the next period. False if a call has been open for all the others.
+    /// Begins the next period. False if a call of the one before this is still open.
     pub(super) fn next_period(&self) -> bool {
-        let next = (self.period.load(Relaxed) + 1) % PERIODS;
+        let next = 1 - self.period.load(Relaxed);
         self.period.store(next, Relaxed);
-        self.calls[next].load(Relaxed) == 0
+        self.open[next].load(Relaxed) == 0
     }
 }
 
@@ -78,15 +74,13 @@ impl Streams {
 #[derive(Debug)]
 pub(super) struct OpenStream {
     streams: Arc<Streams>,
-    period: Option<usize>,
+    /// Where it is counted.
+    counted: usize,
 }
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
-        self.streams.open.fetch_sub(1, Relaxed);
-        if let Some(period) = self.period {
-            self.streams.calls[period].fetch_sub(1, Relaxed);
-        }
+        self.streams.open[self.counted].fetch_sub(1, Relaxed);
     }
 }
 
@@ -175,17 +169,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_that_stays_for_all_periods_is_noticed() {
+    fn a_call_that_outlasts_a_whole_period_is_noticed() {
         let streams = Arc::new(Streams::default());
         let _watch = streams.watch();
         let call = streams.call();
-        for _ in 1..PERIODS {
-            assert!(streams.next_period());
-        }
+        assert!(streams.next_period());
         assert!(!streams.next_period());
         assert_eq!((streams.open(), streams.opened()), (2, 2));
         drop(call);
-        for _ in 0..2 * PERIODS {
+        for _ in 0..3 {
+            let _call = streams.call();
             assert!(streams.next_period());
         }
         assert_eq!(streams.open(), 1);

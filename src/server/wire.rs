@@ -1,57 +1,63 @@
-//! The bytes of a connection, watched on their way to hyper.
+//! The bytes of a connection, watched on their way to hyper, for what hyper and h2 leave to us.
 //!
-//! What HTTP/2 lets a peer do without end, and h2 answers each time: pings, settings, resets. What
-//! it may begin and never finish: the preface, a frame, a block of headers. And what it may not
-//! take: our writes. The frame layer is the only place where all of that shows, and nine bytes a
-//! frame are enough to see it.
+//! They bound header lists, CONTINUATIONs, streams, small DATA frames, resets of streams that are
+//! yet to be looked at, and, by pings, peers that fall silent in the middle of anything. They do not
+//! bound the time that the preface takes, nor the time that a write waits for a peer that reads
+//! nothing, and they answer control frames, and begin calls only to see them reset, without end.
 
 use std::{
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
-    },
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    time::{Instant, Sleep, sleep},
+    time::{Instant, Sleep, sleep, sleep_until},
 };
 
-/// What a connection has been seen to do.
-#[derive(Debug, Default)]
-pub(super) struct Conduct {
-    /// The preface, and the first frame after it, have come.
-    pub(super) greeted: AtomicBool,
-    /// Frames, and header blocks, that came whole.
-    pub(super) whole: AtomicU64,
-    /// One has begun, and not ended.
-    pub(super) partial: AtomicBool,
-    /// The peer was found to flood.
-    pub(super) flooding: AtomicBool,
-}
+use crate::telemetry::Closed;
+
+/// Why the bytes of a connection were ended, once they were.
+pub(super) type Verdict = Arc<OnceLock<Closed>>;
 
 /// A stream of bytes, watched.
 pub(super) struct Wire<IO> {
     io: IO,
-    scanner: Scanner,
-    conduct: Arc<Conduct>,
+    frames: Frames,
+    /// The end of the time for the preface, until it has come.
+    preface: Option<Pin<Box<Sleep>>>,
     stall_timeout: Duration,
+    /// The end of the time for a write that waits.
     stalled: Option<Pin<Box<Sleep>>>,
+    verdict: Verdict,
 }
 
 impl<IO> Wire<IO> {
-    pub(super) fn new(io: IO, conduct: Arc<Conduct>, stall_timeout: Duration) -> Self {
+    /// Fails a read when the preface is not there at `preface_by`, and a write that waits for
+    /// `stall_timeout`.
+    pub(super) fn new(io: IO, preface_by: Instant, stall_timeout: Duration) -> Self {
         Self {
             io,
-            scanner: Scanner::new(),
-            conduct,
+            frames: Frames::new(),
+            preface: Some(Box::pin(sleep_until(preface_by))),
             stall_timeout,
             stalled: None,
+            verdict: Verdict::default(),
         }
+    }
+
+    /// Where it will say why it failed, if it does.
+    pub(super) fn verdict(&self) -> Verdict {
+        Arc::clone(&self.verdict)
+    }
+
+    fn end<T>(&self, why: Closed) -> Poll<io::Result<T>> {
+        // The first reason is the one.
+        let _ = self.verdict.set(why);
+        Poll::Ready(Err(io::Error::other(why.name())))
     }
 
     /// The outcome of a write, or an error where the peer has taken nothing for too long.
@@ -67,8 +73,7 @@ impl<IO> Wire<IO> {
         let timeout = self.stall_timeout;
         let stalled = self.stalled.get_or_insert_with(|| Box::pin(sleep(timeout)));
         ready!(stalled.as_mut().poll(cx));
-        self.conduct.flooding.store(true, Relaxed);
-        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
+        self.end(Closed::Abusive)
     }
 }
 
@@ -80,14 +85,21 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Wire<IO> {
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buf.filled().len();
-        ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
-        let outcome = this.scanner.scan(&buf.filled()[before..]);
-        this.scanner.tell(&this.conduct);
-        if outcome.is_err() {
-            this.conduct.flooding.store(true, Relaxed);
-            return Poll::Ready(Err(io::Error::other("the peer floods")));
+        let read = Pin::new(&mut this.io).poll_read(cx, buf);
+        if read.is_pending() {
+            let Some(late) = &mut this.preface else {
+                return Poll::Pending;
+            };
+            ready!(late.as_mut().poll(cx));
+            return this.end(Closed::NoHandshake);
         }
-        Poll::Ready(Ok(()))
+        if this.frames.pass(&buf.filled()[before..]).is_err() {
+            return this.end(Closed::Abusive);
+        }
+        if this.frames.have_begun {
+            this.preface = None;
+        }
+        read
     }
 }
 
@@ -132,67 +144,62 @@ const DATA: u8 = 0x0;
 const HEADERS: u8 = 0x1;
 const RST_STREAM: u8 = 0x3;
 const CONTINUATION: u8 = 0x9;
-const END_HEADERS: u8 = 0x4;
 
 /// Frames that carry no call, beyond those that calls bring with them, that a peer may send at once.
 const BURST: u32 = 1000;
-/// And how many a second after that.
-const PER_SECOND: u32 = 10;
-/// What a call brings with it: window updates, and answers to pings.
+/// And after that, one for each of these.
+const RESPITE: Duration = Duration::from_millis(10);
+/// What a call brings with it: window updates, answers to pings, a reset when its time is up.
 const PER_CALL: u32 = 8;
+/// A call that is reset sooner than this was begun for nothing, and brings nothing with it. Deadlines
+/// are longer: a caller whose calls all time out is no attacker.
+const HASTY: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 struct Flood;
 
-/// Finds the frames in what a peer sends, and keeps account of them.
+/// Finds the frames in what a peer sends, and keeps account of those that cost it nothing.
 #[derive(Debug)]
-struct Scanner {
+struct Frames {
+    /// The first one has begun, so the preface is over.
+    have_begun: bool,
     /// Bytes to the end of the preface or of the payload of this frame.
     rest: usize,
     header: [u8; FRAME_HEADER],
     /// How much of the header is there.
     have: usize,
-    in_headers: bool,
-    frames: u64,
-    whole: u64,
     credit: u32,
     credited: Instant,
+    resets: Resets,
 }
 
-impl Scanner {
+impl Frames {
     fn new() -> Self {
         Self {
+            have_begun: false,
             rest: PREFACE,
             header: [0; FRAME_HEADER],
             have: 0,
-            in_headers: false,
-            frames: 0,
-            whole: 0,
             credit: BURST,
             credited: Instant::now(),
+            resets: Resets::new(),
         }
     }
 
-    fn scan(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
+    /// Takes note of these bytes.
+    fn pass(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
         while !bytes.is_empty() {
-            if self.rest > 0 {
-                let skipped = self.rest.min(bytes.len());
-                self.rest -= skipped;
-                bytes = &bytes[skipped..];
-            } else {
-                let missing = (FRAME_HEADER - self.have).min(bytes.len());
-                let (header, rest) = bytes.split_at(missing);
-                self.header[self.have..self.have + missing].copy_from_slice(header);
-                self.have += missing;
-                bytes = rest;
-                if self.have == FRAME_HEADER {
-                    self.begin()?;
-                }
-            }
-            if self.rest == 0 && self.have == FRAME_HEADER {
+            let skipped = self.rest.min(bytes.len());
+            self.rest -= skipped;
+            bytes = &bytes[skipped..];
+            let more = (FRAME_HEADER - self.have).min(bytes.len());
+            let (header, rest) = bytes.split_at(more);
+            self.header[self.have..self.have + more].copy_from_slice(header);
+            self.have += more;
+            bytes = rest;
+            if self.have == FRAME_HEADER {
                 self.have = 0;
-                self.frames += 1;
-                self.whole += u64::from(!self.in_headers);
+                self.begin()?;
             }
         }
         Ok(())
@@ -200,143 +207,180 @@ impl Scanner {
 
     /// A frame's header is there.
     fn begin(&mut self) -> Result<(), Flood> {
-        let [high, middle, low, kind, flags, ..] = self.header;
+        self.have_begun = true;
+        let [high, middle, low, kind, _, stream @ ..] = self.header;
         self.rest = usize::from(high) << 16 | usize::from(middle) << 8 | usize::from(low);
+        let stream = u32::from_be_bytes(stream);
         match kind {
             HEADERS => {
-                self.in_headers = flags & END_HEADERS == 0;
+                self.resets.opened(stream);
                 self.credit = (self.credit + PER_CALL).min(BURST);
                 Ok(())
             }
-            CONTINUATION => {
-                self.in_headers &= flags & END_HEADERS == 0;
-                Ok(())
-            }
-            // h2 itself counts those without content.
-            DATA => Ok(()),
-            // A call that was begun only to be reset brings nothing with it.
-            RST_STREAM => self.spend(PER_CALL + 1),
+            // h2 counts these.
+            DATA | CONTINUATION => Ok(()),
+            RST_STREAM if self.resets.is_hasty(stream) => self.spend(PER_CALL + 1),
             _ => self.spend(1),
         }
     }
 
     fn spend(&mut self, cost: u32) -> Result<(), Flood> {
         if self.credit < cost {
-            let now = Instant::now();
-            let seconds = now.duration_since(self.credited).as_secs();
-            let earned = u32::try_from(seconds)
-                .unwrap_or(u32::MAX)
-                .saturating_mul(PER_SECOND);
-            if earned > 0 {
-                self.credited = now;
+            let respites = self.credited.elapsed().as_millis() / RESPITE.as_millis();
+            if respites > 0 {
+                self.credited = Instant::now();
             }
+            let earned = u32::try_from(respites).unwrap_or(u32::MAX);
             self.credit = self.credit.saturating_add(earned).min(BURST);
         }
         self.credit = self.credit.checked_sub(cost).ok_or(Flood)?;
         Ok(())
     }
+}
 
-    fn tell(&self, conduct: &Conduct) {
-        conduct.greeted.store(self.frames > 0, Relaxed);
-        conduct.whole.store(self.whole, Relaxed);
-        let partial = self.rest > 0 || self.have > 0 || self.in_headers;
-        conduct.partial.store(partial, Relaxed);
+/// Tells calls that are reset at once from those that were given time. Streams are numbered upwards,
+/// so time is told by numbers, in stretches of at least [`HASTY`].
+#[derive(Debug)]
+struct Resets {
+    /// The last call.
+    latest: u32,
+    /// When this stretch began.
+    since: Instant,
+    /// The last call before it.
+    before: u32,
+    /// The last call that is known to be as old as [`HASTY`].
+    settled: u32,
+}
+
+impl Resets {
+    fn new() -> Self {
+        Self {
+            latest: 0,
+            since: Instant::now(),
+            before: 0,
+            settled: 0,
+        }
+    }
+
+    fn opened(&mut self, stream: u32) {
+        self.settle();
+        self.latest = stream;
+    }
+
+    fn is_hasty(&mut self, stream: u32) -> bool {
+        self.settle();
+        stream > self.settled
+    }
+
+    fn settle(&mut self) {
+        let elapsed = self.since.elapsed();
+        if elapsed >= HASTY {
+            // A call after the first of these would have begun a stretch of its own.
+            let is_quiet = elapsed >= 2 * HASTY;
+            self.settled = if is_quiet { self.latest } else { self.before };
+            self.before = self.latest;
+            self.since = Instant::now();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use tokio::time::advance;
+
     use super::*;
 
-    fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+    const PING: u8 = 6;
+    const WINDOW_UPDATE: u8 = 8;
+
+    fn frame(kind: u8, stream: u32, payload: usize) -> Vec<u8> {
         let length = u32::try_from(payload).unwrap().to_be_bytes();
         let mut frame = length[1..].to_vec();
-        frame.extend([kind, flags, 0, 0, 0, 1]);
+        frame.extend([kind, 0]);
+        frame.extend(stream.to_be_bytes());
         frame.resize(FRAME_HEADER + payload, 0);
         frame
     }
 
-    fn greeted() -> Scanner {
-        let mut scanner = Scanner::new();
-        scanner.scan(&[0; PREFACE]).unwrap();
-        scanner
+    fn begun() -> Frames {
+        let mut frames = Frames::new();
+        frames.pass(&[0; PREFACE]).unwrap();
+        assert!(!frames.have_begun);
+        frames
     }
 
     #[tokio::test(start_paused = true)]
     async fn frames_are_found_however_they_are_cut() {
         let mut bytes = vec![0; PREFACE];
-        for frame in [
-            frame(4, 0, 18),
-            frame(HEADERS, 0, 300),
-            frame(CONTINUATION, END_HEADERS, 0),
-            frame(DATA, 1, 70_000),
-        ] {
-            bytes.extend(frame);
+        for (kind, payload) in [(4, 18), (HEADERS, 300), (CONTINUATION, 0), (DATA, 70_000)] {
+            bytes.extend(frame(kind, 1, payload));
         }
+        let pings = 7;
+        bytes.extend(frame(PING, 0, 8).repeat(pings));
         for cut in [1, 2, 7, 9, 1000, bytes.len()] {
-            let mut scanner = Scanner::new();
+            let mut frames = Frames::new();
             for piece in bytes.chunks(cut) {
-                scanner.scan(piece).unwrap();
+                frames.pass(piece).unwrap();
             }
-            assert_eq!((scanner.frames, scanner.whole), (4, 3), "{cut}");
-            assert_eq!((scanner.rest, scanner.have), (0, 0), "{cut}");
+            assert_eq!((frames.rest, frames.have), (0, 0), "{cut}");
+            assert_eq!(frames.credit as usize, BURST as usize - pings, "{cut}");
         }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_header_block_without_an_end_is_partial() {
-        let mut scanner = greeted();
-        let conduct = Conduct::default();
-        scanner.scan(&frame(HEADERS, 0, 10)).unwrap();
-        scanner.scan(&frame(CONTINUATION, 0, 10)).unwrap();
-        scanner.tell(&conduct);
-        assert!(conduct.partial.load(Relaxed));
-        assert_eq!(conduct.whole.load(Relaxed), 0);
-        scanner.scan(&frame(CONTINUATION, END_HEADERS, 10)).unwrap();
-        scanner.tell(&conduct);
-        assert!(!conduct.partial.load(Relaxed));
     }
 
     #[tokio::test(start_paused = true)]
     async fn pings_are_a_flood_and_calls_are_not() {
-        let mut scanner = greeted();
-        let sent = (0..5000).take_while(|_| scanner.scan(&frame(6, 0, 8)).is_ok());
+        let mut frames = begun();
+        let sent = (0..5000).take_while(|_| frames.pass(&frame(PING, 0, 8)).is_ok());
         assert_eq!(sent.count(), BURST as usize);
 
         // A call with its window updates and an answer to a ping, for ever.
-        let mut scanner = greeted();
-        for _ in 0..50_000 {
-            scanner.scan(&frame(HEADERS, END_HEADERS, 100)).unwrap();
-            scanner.scan(&frame(DATA, 1, 100)).unwrap();
-            scanner.scan(&frame(8, 0, 4)).unwrap();
-            scanner.scan(&frame(8, 0, 4)).unwrap();
-            scanner.scan(&frame(6, 1, 8)).unwrap();
+        let mut frames = begun();
+        for stream in 0..50_000 {
+            frames.pass(&frame(HEADERS, stream, 100)).unwrap();
+            frames.pass(&frame(DATA, stream, 100)).unwrap();
+            frames.pass(&frame(WINDOW_UPDATE, 0, 4)).unwrap();
+            frames.pass(&frame(WINDOW_UPDATE, stream, 4)).unwrap();
+            frames.pass(&frame(PING, 0, 8)).unwrap();
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn slow_pings_are_fine() {
-        let mut scanner = greeted();
+        let mut frames = begun();
         for _ in 0..20_000 {
-            tokio::time::advance(Duration::from_millis(101)).await;
-            scanner.scan(&frame(6, 0, 8)).unwrap();
+            advance(RESPITE).await;
+            frames.pass(&frame(PING, 0, 8)).unwrap();
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn resets_alone_are_a_flood_and_some_among_calls_are_not() {
-        let mut scanner = greeted();
-        let rapid = (0..5000).take_while(|_| {
-            scanner.scan(&frame(HEADERS, END_HEADERS, 100)).is_ok()
-                && scanner.scan(&frame(RST_STREAM, 0, 4)).is_ok()
+        let mut frames = begun();
+        let rapid = (1..5000).take_while(|&stream| {
+            frames.pass(&frame(HEADERS, stream, 100)).is_ok()
+                && frames.pass(&frame(RST_STREAM, stream, 4)).is_ok()
         });
         assert!(rapid.count() < 1100);
 
-        let mut scanner = greeted();
-        for call in 0..50_000 {
-            scanner.scan(&frame(HEADERS, END_HEADERS, 100)).unwrap();
-            if call % 2 == 0 {
-                scanner.scan(&frame(RST_STREAM, 0, 4)).unwrap();
+        let mut frames = begun();
+        for stream in 1..50_000 {
+            frames.pass(&frame(HEADERS, stream, 100)).unwrap();
+            if stream % 2 == 0 {
+                frames.pass(&frame(RST_STREAM, stream, 4)).unwrap();
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_all_time_out_are_no_flood() {
+        let mut frames = begun();
+        for first in (1..100_000).step_by(200) {
+            for stream in first..first + 200 {
+                frames.pass(&frame(HEADERS, stream, 100)).unwrap();
+            }
+            advance(HASTY * 2).await;
+            for stream in first..first + 200 {
+                frames.pass(&frame(RST_STREAM, stream, 4)).unwrap();
             }
         }
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use onboardflow_gateway::telemetry::Closed;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{
     Config, Gateway, Upstream, create_request,
@@ -73,23 +73,31 @@ async fn half_a_preface_is_closed() {
 
 #[tokio::test]
 async fn headers_without_end_are_closed() {
-    let gateway = gateway(|config| config.server.connections.stall_timeout = SHORT).await;
-    let mut peer = Peer::greeting(gateway.address, &[]).await;
-    peer.send(&frame(HEADERS, 0, 1, &headers(CREATE))).await;
-    peer.closed().await;
-    closed(&gateway, Closed::Abusive).await;
+    let gateway = gateway(|config| {
+        config.server.connections.keepalive_interval = SHORT;
+        config.server.connections.keepalive_timeout = SHORT;
+    })
+    .await;
+    let begun = frame(HEADERS, 0, 1, &headers(CREATE));
+    // In the middle of a frame's header, of its payload, and of the block.
+    for bytes in [&begun[..4], &begun[..20], &begun] {
+        let mut peer = Peer::greeting(gateway.address, &[]).await;
+        peer.send(bytes).await;
+        peer.closed().await;
+    }
 
-    // And without a pause.
-    let mut peer = Peer::greeting(gateway.address, &[]).await;
-    peer.send(&frame(HEADERS, 0, 1, &headers(CREATE))).await;
     let header = headers(CREATE);
     let more = frame(CONTINUATION, 0, 1, &header[header.len() - 13..]);
-    for _ in 0..10_000 {
-        if !peer.try_send(&more).await {
-            break;
-        }
+    for pause in [Duration::ZERO, SHORT / 4] {
+        let mut peer = Peer::greeting(gateway.address, &[]).await;
+        peer.send(&begun).await;
+        let flooding = async {
+            while peer.try_send(&more).await {
+                sleep(pause).await;
+            }
+        };
+        timeout(Duration::from_secs(5), flooding).await.unwrap();
     }
-    peer.closed().await;
     serves(&gateway).await;
     gateway.stop().await;
 }
@@ -125,6 +133,35 @@ async fn rapid_resets_are_closed() {
     }
     peer.closed().await;
     serves(&gateway).await;
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn calls_that_all_time_out_at_their_caller_cost_it_no_connection() {
+    let upstream = Upstream::with(|mut stream| async move {
+        // Until the gateway hangs up.
+        let _ = tokio::io::AsyncReadExt::read_u8(&mut stream).await;
+    })
+    .await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let mut peer = Peer::greeting(gateway.address, &[]).await;
+    let mut next = 1;
+    for _ in 0..15 {
+        let streams: Vec<u32> = (0..100).map(|call| next + 2 * call).collect();
+        next += 200;
+        for stream in &streams {
+            peer.send(&call(*stream, &create_request())).await;
+        }
+        sleep(SHORT).await;
+        for stream in &streams {
+            peer.send(&frame(RST_STREAM, 0, *stream, &8_u32.to_be_bytes()))
+                .await;
+        }
+    }
+    peer.send(&frame(PING, 0, 0, b"are you?")).await;
+    while peer.frame_of(PING).await.payload != b"are you?" {}
+    assert_eq!(gateway.closed(Closed::Abusive), 0);
+    drop(peer);
     gateway.stop().await;
 }
 
