@@ -15,7 +15,7 @@ use std::{net::SocketAddr, time::Duration};
 use tracing_subscriber::EnvFilter;
 
 pub use self::{
-    allow::{AllowList, Listed},
+    allow::AllowList,
     args::{Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs, ServeArgs},
     checked::Problems,
     keys::{KeyFiles, Keys},

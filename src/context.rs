@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use tokio::time::Instant;
 use uuid::Builder;
 
-use crate::{config::Listed, error::Sent, telemetry::Trace};
+use crate::{error::Sent, telemetry::Trace};
 
 /// The metadata key that names a call in every log.
 pub const REQUEST_ID: &str = "x-request-id";
@@ -43,9 +43,6 @@ pub struct Context {
 pub struct Caller {
     /// A SAN of its certificate, or the subject of its token.
     pub name: String,
-    /// Whether `--allow-caller` has this very name: then the set of names is finite, and the name
-    /// can be a metric's label.
-    pub listed: Listed,
 }
 
 impl Context {

@@ -21,15 +21,6 @@ enum Entry {
     Before(String),
 }
 
-/// Whether a name is on the list, and how.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Listed {
-    /// It is an entry of its own, so that the set of such names is finite.
-    ByName,
-    /// A wildcard covers it, or there is no list.
-    ByRule,
-}
-
 impl AllowList {
     /// The list of these entries, or what is wrong with one of them.
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Checked<Self> {
@@ -37,28 +28,10 @@ impl AllowList {
         entries.map(Self)
     }
 
-    /// Whether every caller that is identified may call.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// Whether a caller of this name may call.
     #[must_use]
-    pub fn find(&self, name: &str) -> Option<Listed> {
-        if self.is_empty() {
-            return Some(Listed::ByRule);
-        }
-        let mut found = self.0.iter().filter(|entry| entry.matches(name));
-        let first = found.next()?;
-        let by_name = std::iter::once(first)
-            .chain(found)
-            .any(|entry| matches!(entry, Entry::Exact(_)));
-        Some(if by_name {
-            Listed::ByName
-        } else {
-            Listed::ByRule
-        })
+    pub fn has(&self, name: &str) -> bool {
+        self.0.is_empty() || self.0.iter().any(|entry| entry.matches(name))
     }
 }
 
@@ -132,8 +105,8 @@ fn normal(name: &str) -> String {
 mod tests {
     use super::*;
 
-    fn find(entry: &str, name: &str) -> Option<Listed> {
-        AllowList::parse([entry]).unwrap().find(name)
+    fn has(entry: &str, name: &str) -> bool {
+        AllowList::parse([entry]).unwrap().has(name)
     }
 
     #[test]
@@ -143,12 +116,12 @@ mod tests {
             "system:serviceaccount:prod:web",
             "web.prod.svc",
         ] {
-            assert_eq!(find(name, name), Some(Listed::ByName));
-            assert_eq!(find(name, &format!("{name}x")), None);
-            assert_eq!(find(name, &name[1..]), None);
+            assert!(has(name, name));
+            assert!(!has(name, &format!("{name}x")));
+            assert!(!has(name, &name[1..]));
         }
-        assert_eq!(find("Web.prod", "wEB.prod"), Some(Listed::ByName));
-        assert_eq!(find("spiffe://td/Web", "spiffe://td/web"), None);
+        assert!(has("Web.prod", "wEB.prod"));
+        assert!(!has("spiffe://td/Web", "spiffe://td/web"));
     }
 
     #[test]
@@ -176,22 +149,16 @@ mod tests {
             ("*.prod.svc", ".prod.svc", false),
             ("*.prod.svc", "*.prod.svc", false),
         ] {
-            let expected = is_in.then_some(Listed::ByRule);
-            assert_eq!(find(entry, name), expected, "{entry} {name}");
+            assert_eq!(has(entry, name), is_in, "{entry} {name}");
         }
     }
 
     #[test]
-    fn a_name_of_its_own_beats_a_wildcard() {
-        let list = AllowList::parse(["*.svc", "web.svc"]).unwrap();
-        assert_eq!(list.find("web.svc"), Some(Listed::ByName));
-        assert_eq!(list.find("api.svc"), Some(Listed::ByRule));
-        assert_eq!(list.find("web"), None);
-    }
-
-    #[test]
-    fn without_a_list_everybody_may() {
-        assert_eq!(AllowList::default().find("web"), Some(Listed::ByRule));
+    fn any_entry_will_do_and_without_a_list_everybody_may() {
+        let list = AllowList::parse(["*.svc", "billing"]).unwrap();
+        assert!(list.has("web.svc") && list.has("billing"));
+        assert!(!list.has("web"));
+        assert!(AllowList::default().has("web"));
     }
 
     #[test]
