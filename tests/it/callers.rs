@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::stream;
 use jsonwebtoken::{
     Algorithm, EncodingKey, Header, encode, get_current_timestamp,
     jwk::{Jwk, JwkSet, PublicKeyUse},
@@ -14,6 +15,10 @@ use rcgen::{KeyPair, RsaKeySize};
 use serde_json::{Value, json};
 use tonic::{Code, Request, Status, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest,
+};
 
 use crate::{
     support::{
@@ -206,6 +211,31 @@ async fn a_tokens_subject_says_who_calls() {
     // Health and reflection ask for nothing.
     let mut health = HealthClient::new(gateway.channel().await);
     health.check(HealthCheckRequest::default()).await.unwrap();
+    reflect(&gateway).await.unwrap();
+    gateway.stop().await;
+}
+
+/// Asks for the names of the services.
+async fn reflect(gateway: &Gateway) -> Result<(), Status> {
+    let mut reflection = ServerReflectionClient::new(gateway.channel().await);
+    let request = ServerReflectionRequest {
+        message_request: Some(MessageRequest::ListServices(String::new())),
+        ..ServerReflectionRequest::default()
+    };
+    let answers = reflection.server_reflection_info(stream::iter([request]));
+    let answer = answers.await?.into_inner().message().await?;
+    assert!(answer.unwrap().message_response.is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn reflection_can_be_switched_off() {
+    let upstream = Upstream::answering(200, CREATED).await;
+    let mut config = Config::new(upstream.url());
+    config.server.reflection = false;
+    let gateway = Gateway::start(config).await;
+    let status = reflect(&gateway).await.unwrap_err();
+    assert_eq!(status.code(), Code::Unimplemented);
     gateway.stop().await;
 }
 

@@ -333,6 +333,27 @@ async fn headers_that_are_too_much_are_refused_and_the_connection_stays() {
 }
 
 #[tokio::test]
+async fn streams_that_are_too_many_are_refused_and_the_connection_stays() {
+    const REFUSED_STREAM: u32 = 7;
+    let upstream = Upstream::with(|mut stream| async move {
+        // Until the gateway hangs up.
+        let _ = tokio::io::AsyncReadExt::read_u8(&mut stream).await;
+    })
+    .await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let mut peer = Peer::greeting(gateway.address, &[]).await;
+    for stream in 0..257 {
+        peer.send(&call(2 * stream + 1, &create_request())).await;
+    }
+    let reset = peer.frame_of(RST_STREAM).await;
+    assert_eq!(reset.stream, 513);
+    assert_eq!(reset.payload, REFUSED_STREAM.to_be_bytes());
+    assert_eq!(gateway.connections(), (1, 1));
+    drop(peer);
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn connections_spread_over_workers() {
     let gateway = gateway(|config| config.server.workers = 3).await;
     let mut clients = Vec::new();
