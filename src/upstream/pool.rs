@@ -1,7 +1,7 @@
 //! The connections that a worker keeps to OnboardFlow.
 //!
 //! It never holds more than were in use at once, so its size follows `--max-in-flight`. The last
-//! one kept is the first one used: what load no longer needs grows old and is closed.
+//! one kept is the first one used: what load no longer needs grows old, and [`tend`] closes it.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     dial::{Connection, Dialer, Sender},
@@ -25,6 +25,8 @@ use crate::error::Source;
 const MAX_IDLE: Duration = Duration::from_secs(30);
 /// How long a connection is used at all, so that a change of OnboardFlow's address is followed.
 const MAX_AGE: Duration = Duration::from_secs(5 * 60);
+/// How often connections are looked at that nobody asks for any more.
+const TEND_EVERY: Duration = Duration::from_secs(10);
 /// Requests at once on one HTTP/2 connection: what its standard asks servers to allow at least.
 const MAX_STREAMS: usize = 100;
 
@@ -32,7 +34,7 @@ const MAX_STREAMS: usize = 100;
 #[derive(Debug)]
 pub(super) struct Pool {
     dialer: Dialer,
-    kept: Mutex<Kept>,
+    kept: Arc<Mutex<Kept>>,
     /// Held while dialling where many requests may share what comes of it.
     dialling: tokio::sync::Mutex<()>,
 }
@@ -45,6 +47,8 @@ struct Kept {
     shared: Vec<Shared>,
     /// Whether the last connection was one for a single request at a time.
     one_at_a_time: bool,
+    /// Whether [`tend`] is at work.
+    is_tended: bool,
 }
 
 #[derive(Debug)]
@@ -97,7 +101,7 @@ impl Pool {
     pub(super) fn new(dialer: Dialer) -> Self {
         Self {
             dialer,
-            kept: Mutex::default(),
+            kept: Arc::default(),
             dialling: tokio::sync::Mutex::default(),
         }
     }
@@ -130,20 +134,17 @@ impl Pool {
     /// Takes an HTTP/1.1 connection back whose request is over. One that hyper isn't done with is
     /// closed.
     pub(super) fn keep(&self, connection: Exclusive) {
-        let now = Instant::now();
-        if connection.sender.is_closed() || now - connection.opened > MAX_AGE {
-            return;
-        }
-        let mut kept = self.kept();
-        while kept.idle.front().is_some_and(|idle| idle.is_old(now)) {
-            kept.idle.pop_front();
-        }
-        kept.idle.push_back(Idle {
+        let idle = Idle {
             sender: connection.sender,
             socket: Arc::downgrade(&connection.socket),
             opened: connection.opened,
-            since: now,
-        });
+            since: Instant::now(),
+        };
+        if !idle.is_old(idle.since) {
+            let mut kept = self.kept();
+            kept.idle.push_back(idle);
+            self.have_tended(&mut kept);
+        }
     }
 
     /// Gives no more requests to an HTTP/2 connection.
@@ -180,6 +181,7 @@ impl Pool {
                     opened,
                     users: Arc::clone(&user),
                 });
+                self.have_tended(&mut kept);
                 Channel::Shared { sender, user }
             }
         };
@@ -189,20 +191,51 @@ impl Pool {
         }
     }
 
+    /// Sees to it that what is kept is closed in time. There is a task for it only while there is
+    /// something to close.
+    fn have_tended(&self, kept: &mut Kept) {
+        if !kept.is_tended {
+            kept.is_tended = true;
+            tokio::spawn(tend(Arc::downgrade(&self.kept)));
+        }
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.kept)
+    }
+}
+
+fn lock(kept: &Mutex<Kept>) -> MutexGuard<'_, Kept> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Closes connections as they grow old: without it, those of a burst of calls would stay open for as
+/// long as OnboardFlow lets them. Ends when none is left.
+async fn tend(kept: Weak<Mutex<Kept>>) {
+    loop {
+        sleep(TEND_EVERY).await;
+        let Some(kept) = kept.upgrade() else { return };
+        let mut kept = lock(&kept);
+        kept.close_old(Instant::now());
+        if kept.idle.is_empty() && kept.shared.is_empty() {
+            kept.is_tended = false;
+            return;
+        }
     }
 }
 
 impl Kept {
-    fn share(&mut self, now: Instant) -> Option<Channel> {
+    fn close_old(&mut self, now: Instant) {
+        self.idle.retain(|idle| !idle.is_old(now));
         // Requests on one that is too old keep it open until they are over.
-        self.shared
-            .retain(|shared| !shared.sender.is_closed() && now - shared.opened <= MAX_AGE);
-        let shared = self
-            .shared
-            .iter()
-            .find(|shared| Arc::strong_count(&shared.users) <= MAX_STREAMS)?;
+        self.shared.retain(|shared| !shared.is_old(now));
+    }
+
+    fn share(&mut self, now: Instant) -> Option<Channel> {
+        let has_room = |shared: &&Shared| {
+            !shared.is_old(now) && Arc::strong_count(&shared.users) <= MAX_STREAMS
+        };
+        let shared = self.shared.iter().find(has_room)?;
         Some(Channel::Shared {
             sender: shared.sender.clone(),
             user: Arc::clone(&shared.users),
@@ -225,6 +258,12 @@ impl Kept {
                 }));
             }
         }
+    }
+}
+
+impl Shared {
+    fn is_old(&self, now: Instant) -> bool {
+        self.sender.is_closed() || now - self.opened > MAX_AGE
     }
 }
 

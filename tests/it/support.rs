@@ -15,7 +15,7 @@ use tonic::Status;
 use tonic_types::StatusExt as _;
 
 pub use self::{
-    fault::{Chance, Fault, Faulty},
+    fault::{Chance, Fault, Faulty, answer},
     gateway::{Config, Gateway},
     http::http,
     http2::{Http2, Manner},

@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -12,12 +12,18 @@ use std::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
-    time::sleep,
+    sync::Barrier,
+    time::{advance, sleep},
 };
 use tower::{service_fn, util::BoxCloneSyncService};
 use url::Url;
 
-use crate::support::{Chance, Config, Fault, Faulty, Gateway, create_request, told};
+use crate::support::{
+    Chance, Config, Fault, Faulty, Gateway, Http2, Manner, Upstream, answer,
+    create_request, told,
+};
+
+const CREATED: &str = include_str!("../../fixtures/created.json");
 
 /// The commonest failure in life.
 #[tokio::test]
@@ -103,4 +109,96 @@ async fn plaintext_goes_through_a_proxy_whole() {
     let told = told(&call.await.unwrap().unwrap_err());
     assert_eq!(told.reason, "UPSTREAM_MAINTENANCE");
     gateway.stop().await;
+}
+
+/// Many calls at once leave as many connections behind, which nobody asks for again.
+#[tokio::test]
+async fn the_connections_of_a_burst_were_kept_open_for_ever() {
+    const BURST: usize = 20;
+    let open = Arc::new(AtomicUsize::new(0));
+    let all_here = Arc::new(Barrier::new(BURST));
+    let counted = Arc::clone(&open);
+    let upstream = Upstream::with(move |mut stream| {
+        let (open, all_here) = (Arc::clone(&counted), Arc::clone(&all_here));
+        async move {
+            open.fetch_add(1, Ordering::Relaxed);
+            all_here.wait().await;
+            stream.write_all(&answer(CREATED)).await.unwrap();
+            // Ready when the gateway closes it.
+            stream.read_u8().await.unwrap_err();
+            open.fetch_sub(1, Ordering::Relaxed);
+        }
+    })
+    .await;
+    let gateway = Gateway::before(upstream.url()).await;
+    create_at_once(&gateway, BURST).await;
+    assert_eq!(
+        open.load(Ordering::Relaxed),
+        BURST,
+        "kept for the next call"
+    );
+
+    tokio::time::pause();
+    for _ in 0..5 {
+        advance(Duration::from_secs(10)).await;
+        sleep(Duration::from_millis(1)).await;
+    }
+    tokio::time::resume();
+    let all_closed = async {
+        while open.load(Ordering::Relaxed) > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(5), all_closed).await;
+    assert!(ended.is_ok(), "{open:?} are open");
+    gateway.stop().await;
+}
+
+/// TLS is OnboardFlow's, not the proxy's.
+#[tokio::test]
+async fn https_goes_through_a_proxy_in_a_tunnel() {
+    let upstream = Http2::start(Manner::Answers).await;
+    let proxy = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = Config::new(upstream.url());
+    config.upstream.extra_roots = vec![upstream.certificate.clone()];
+    config.upstream.proxy = Some(onboardflow_gateway::config::Proxy {
+        address: format!("http://{}", proxy.local_addr().unwrap())
+            .parse()
+            .unwrap(),
+        authorization: Some("Basic eDp5".parse().unwrap()),
+    });
+    let target = upstream.url().socket_addrs(|| None).unwrap()[0];
+    let asked = tokio::spawn(async move {
+        let (mut inward, _) = proxy.accept().await.unwrap();
+        let mut request = vec![0; 4096];
+        let length = inward.read(&mut request).await.unwrap();
+        inward.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        let mut outward = tokio::net::TcpStream::connect(target).await.unwrap();
+        tokio::spawn(async move { tokio::io::copy_bidirectional(&mut inward, &mut outward).await });
+        String::from_utf8_lossy(&request[..length]).to_lowercase()
+    });
+    let gateway = Gateway::start(config).await;
+    create_at_once(&gateway, 1).await;
+    let asked = asked.await.unwrap();
+    assert!(
+        asked.starts_with(&format!("connect {target} http/1.1\r\n")),
+        "{asked}"
+    );
+    assert!(
+        asked.contains("proxy-authorization: basic edp5\r\n"),
+        "{asked}"
+    );
+    assert_eq!(upstream.requests(), 1);
+    gateway.stop().await;
+}
+
+async fn create_at_once(gateway: &Gateway, calls: usize) {
+    let client = gateway.client().await;
+    let calls = (0..calls).map(|_| {
+        let mut client = client.clone();
+        tokio::spawn(async move { client.create_customer(create_request()).await })
+    });
+    for call in calls.collect::<Vec<_>>() {
+        call.await.unwrap().unwrap();
+    }
 }
