@@ -121,11 +121,15 @@ impl Pool {
         }
         // What the first one opens may serve all who wait here.
         let patience = Instant::now() + self.dialer.timeout();
-        let _dialling = timeout_at(patience, self.dialling.lock())
+        let dialling = timeout_at(patience, self.dialling.lock())
             .await
             .map_err(|_| "no connection within --connect-timeout")?;
         if let Some(lease) = self.reuse() {
             return Ok(lease);
+        }
+        if self.kept().one_at_a_time {
+            // It serves one of them: the others need theirs, and all at once.
+            drop(dialling);
         }
         let dialled = timeout_at(patience, self.dialer.dial()).await;
         Ok(self.admit(dialled.map_err(|_| "no connection within --connect-timeout")??))

@@ -18,7 +18,7 @@ pub use self::{
     fault::{Chance, Fault, Faulty, answer},
     gateway::{Config, Gateway},
     http::http,
-    http2::{Http2, Manner},
+    http2::{Http2, Manner, acceptor},
     upstream::{Received, Upstream, nobody, response},
 };
 

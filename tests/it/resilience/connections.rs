@@ -19,7 +19,7 @@ use tower::{service_fn, util::BoxCloneSyncService};
 use url::Url;
 
 use crate::support::{
-    Chance, Config, Fault, Faulty, Gateway, Http2, Manner, Upstream, answer,
+    Chance, Config, Fault, Faulty, Gateway, Http2, Manner, Upstream, acceptor, answer,
     create_request, told,
 };
 
@@ -151,6 +151,42 @@ async fn the_connections_of_a_burst_were_kept_open_for_ever() {
     };
     let ended = tokio::time::timeout(Duration::from_secs(5), all_closed).await;
     assert!(ended.is_ok(), "{open:?} are open");
+    gateway.stop().await;
+}
+
+/// Behind a first connection, which tells whether there is HTTP/2, all others were opened one after
+/// the other, and those that waited for long were given up.
+#[tokio::test]
+async fn calls_over_tls_without_http2_waited_for_each_others_handshakes() {
+    const CALLS: usize = 6;
+    let (acceptor, certificate) = acceptor("http/1.1");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("https://{}", listener.local_addr().unwrap())).unwrap();
+    // No handshake but the first goes on, and no call ends, before all are there.
+    let (dialled, called) = (Barrier::new(CALLS - 1), Barrier::new(CALLS));
+    let (dialled, called) = (Arc::new(dialled), Arc::new(called));
+    tokio::spawn(async move {
+        let mut is_first = true;
+        while let Ok((stream, _)) = listener.accept().await {
+            let (acceptor, dialled) = (acceptor.clone(), Arc::clone(&dialled));
+            let called = Arc::clone(&called);
+            let waits = !std::mem::take(&mut is_first);
+            tokio::spawn(async move {
+                if waits {
+                    dialled.wait().await;
+                }
+                let mut stream = acceptor.accept(stream).await.unwrap();
+                stream.read_u8().await.unwrap();
+                called.wait().await;
+                stream.write_all(&answer(CREATED)).await.unwrap();
+                stream.read_to_end(&mut Vec::new()).await.ok();
+            });
+        }
+    });
+    let mut config = Config::new(url);
+    config.upstream.extra_roots = vec![certificate];
+    let gateway = Gateway::start(config).await;
+    create_at_once(&gateway, CALLS).await;
     gateway.stop().await;
 }
 

@@ -70,18 +70,7 @@ impl Http2 {
 
     /// With a pause before it answers a request, or does not.
     pub async fn start_after(manner: Manner, pause: Duration) -> Self {
-        let CertifiedKey { cert, signing_key } =
-            generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
-        let certificate = cert.der().clone();
-        let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
-        let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.clone()], key)
-            .unwrap();
-        config.alpn_protocols = vec![b"h2".to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let (acceptor, certificate) = acceptor("h2");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let counts = Arc::new(Counts::default());
@@ -117,6 +106,22 @@ impl Http2 {
     pub fn refused(&self) -> usize {
         self.counts.refused.load(Relaxed)
     }
+}
+
+/// TLS with this protocol alone, and the certificate to trust for it.
+pub fn acceptor(protocol: &str) -> (TlsAcceptor, CertificateDer<'static>) {
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]).unwrap();
+    let certificate = cert.der().clone();
+    let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+    let mut config = ServerConfig::builder_with_provider(aws_lc_rs::default_provider().into())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![protocol.into()];
+    (TlsAcceptor::from(Arc::new(config)), certificate)
 }
 
 async fn listen(
