@@ -9,10 +9,16 @@ pub mod logs;
 pub mod peer;
 mod upstream;
 
-use onboardflow_gateway::proto::{CreateCustomerRequest, Customer, UpdateCustomerRequest};
+use std::{io, net::SocketAddr, sync::Arc};
+
+use onboardflow_gateway::{
+    proto::{CreateCustomerRequest, Customer, UpdateCustomerRequest},
+    upstream::Resolver,
+};
 use prost_types::Timestamp;
 use tonic::Status;
 use tonic_types::StatusExt as _;
+use tower::{service_fn, util::BoxCloneSyncService};
 
 pub use self::{
     fault::{Chance, Fault, Faulty, answer},
@@ -67,6 +73,15 @@ pub fn customer() -> Customer {
         image_url: None,
         has_payment_method: Some(true),
     }
+}
+
+/// Resolves every name to the address that `find` gives, or fails without one.
+pub fn resolver(find: impl Fn() -> Option<SocketAddr> + Send + Sync + 'static) -> Resolver {
+    let find = Arc::new(find);
+    BoxCloneSyncService::new(service_fn(move |_name| {
+        let found = find().map(|address| vec![address].into_iter());
+        async move { found.ok_or_else(|| io::Error::other("no such name")) }
+    }))
 }
 
 /// What a program reads out of a failure.

@@ -1,7 +1,6 @@
 //! Connections: kept, stale, shared, tunnelled, encrypted.
 
 use std::{
-    io,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -15,12 +14,11 @@ use tokio::{
     sync::Barrier,
     time::{advance, sleep},
 };
-use tower::{service_fn, util::BoxCloneSyncService};
 use url::Url;
 
 use crate::support::{
     Chance, Config, Fault, Faulty, Gateway, Http2, Manner, Upstream, acceptor, answer,
-    create_request, told,
+    create_request, resolver, told,
 };
 
 const CREATED: &str = include_str!("../../fixtures/created.json");
@@ -57,11 +55,9 @@ async fn a_name_that_fails_and_comes_back() {
     let resolves = Arc::clone(&is_back);
     let mut config =
         Config::new(Url::parse(&format!("http://api.test:{}", address.port())).unwrap());
-    config.upstream.resolver = Some(BoxCloneSyncService::new(service_fn(move |_name| {
-        let resolves = resolves.load(Ordering::Relaxed);
-        let found = resolves.then(|| vec![address].into_iter());
-        async move { found.ok_or_else(|| io::Error::other("no such name")) }
-    })));
+    config.upstream.resolver = Some(resolver(move || {
+        resolves.load(Ordering::Relaxed).then_some(address)
+    }));
     let gateway = Gateway::start(config).await;
     let mut client = gateway.client().await;
     let lost = told(&client.create_customer(create_request()).await.unwrap_err());

@@ -22,7 +22,7 @@ use url::Url;
 const EVENT: &str = include_str!("../../fixtures/created.json");
 
 /// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// Nobody listens.
     Refuses,
@@ -89,6 +89,15 @@ pub struct Chance {
     pub pause: Duration,
 }
 
+impl Chance {
+    pub fn random() -> Self {
+        Self {
+            cut: fastrand::usize(..10_000),
+            pause: Duration::from_micros(fastrand::u64(..3000)),
+        }
+    }
+}
+
 /// What arrived, on all connections together.
 #[derive(Debug, Default)]
 pub struct Seen {
@@ -110,31 +119,46 @@ impl Seen {
 
 /// A running upstream. Dropped, it closes all of its connections.
 pub struct Faulty {
-    pub fault: Fault,
     pub address: SocketAddr,
     pub seen: Arc<Seen>,
     _task: JoinSet<()>,
 }
 
 impl Faulty {
+    /// Every connection meets this fault.
     pub fn start(fault: Fault, chance: Chance) -> Self {
+        if fault == Fault::Refuses {
+            return Self::nobody();
+        }
+        Self::with(move || (fault, chance))
+    }
+
+    /// A connection meets what comes next.
+    pub fn with(next: impl FnMut() -> (Fault, Chance) + Send + 'static) -> Self {
+        Self::on(move |socket, seen| async move {
+            listen(socket.listen(64).unwrap(), next, seen).await;
+        })
+    }
+
+    fn nobody() -> Self {
+        Self::on(|socket, _| async move {
+            // Held, so that nobody else gets the port.
+            pending::<()>().await;
+            drop(socket);
+        })
+    }
+
+    fn on<F>(serve: impl FnOnce(TcpSocket, Arc<Seen>) -> F) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
         let seen = Arc::new(Seen::default());
         let mut task = JoinSet::new();
-        if fault == Fault::Refuses {
-            // Held, so that nobody else gets the port.
-            task.spawn(async move {
-                pending::<()>().await;
-                drop(socket);
-            });
-        } else {
-            let listener = socket.listen(64).unwrap();
-            task.spawn(listen(listener, fault, chance, Arc::clone(&seen)));
-        }
+        task.spawn(serve(socket, Arc::clone(&seen)));
         Self {
-            fault,
             address,
             seen,
             _task: task,
@@ -146,9 +170,10 @@ impl Faulty {
     }
 }
 
-async fn listen(listener: TcpListener, fault: Fault, chance: Chance, seen: Arc<Seen>) {
+async fn listen(listener: TcpListener, mut next: impl FnMut() -> (Fault, Chance), seen: Arc<Seen>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
+        let (fault, chance) = next();
         let seen = Arc::clone(&seen);
         // The gateway may go away at any time; that is its right.
         connections.spawn(async move { converse(stream, fault, chance, &seen).await.ok() });

@@ -33,6 +33,7 @@ const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
+const INTERNAL_ERROR: u32 = 2;
 const REFUSED_STREAM: u32 = 7;
 
 /// What the upstream does with requests.
@@ -46,6 +47,10 @@ pub enum Manner {
     GoesAway(usize),
     /// Takes the request and is gone.
     HangsUp,
+    /// Takes the request, says with GOAWAY that it did, and is gone.
+    TakesAndGoesAway,
+    /// Takes the request and resets its stream.
+    ResetsTheStream,
 }
 
 /// A running upstream. Dropped, it closes all of its connections.
@@ -187,12 +192,22 @@ async fn converse(
             },
             DATA if flags & END_STREAM != 0 && !turned_away.contains(&id) => {
                 counts.requests.fetch_add(1, Relaxed);
-                if manner == Manner::HangsUp {
-                    return Ok(());
+                let reason = INTERNAL_ERROR.to_be_bytes();
+                match manner {
+                    Manner::HangsUp => return Ok(()),
+                    Manner::TakesAndGoesAway => {
+                        let payload = [id.to_be_bytes(), reason].concat();
+                        return write(&mut stream, GOAWAY, 0, 0, &payload).await;
+                    }
+                    Manner::ResetsTheStream => {
+                        write(&mut stream, RST_STREAM, 0, id, &reason).await?;
+                    }
+                    Manner::Answers | Manner::Refuses(_) | Manner::GoesAway(_) => {
+                        // 0x88 is `:status: 200`.
+                        write(&mut stream, HEADERS, END_HEADERS, id, &[0x88]).await?;
+                        write(&mut stream, DATA, END_STREAM, id, EVENT.as_bytes()).await?;
+                    }
                 }
-                // 0x88 is `:status: 200`.
-                write(&mut stream, HEADERS, END_HEADERS, id, &[0x88]).await?;
-                write(&mut stream, DATA, END_STREAM, id, EVENT.as_bytes()).await?;
             }
             _ => {}
         }
