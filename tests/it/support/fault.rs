@@ -298,14 +298,14 @@ async fn slowly(stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// The second answer, which no call may see, has another id.
+/// The second answer, which no call may see, has another id. It comes before the next request: one
+/// that came later would be that request's answer for all that HTTP/1.1 tells.
 async fn two_answers(stream: &mut TcpStream, chance: Chance, seen: &Seen) -> std::io::Result<()> {
     let stray = answer(&EVENT.replace("979924", "666"));
     if chance.cut.is_multiple_of(2) {
         stream.write_all(&[answer(EVENT), stray].concat()).await?;
     } else {
         stream.write_all(&answer(EVENT)).await?;
-        sleep(chance.pause).await;
         stream.write_all(&stray).await?;
     }
     loop {
