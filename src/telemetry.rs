@@ -16,9 +16,14 @@ pub mod traces;
 mod unknown_fields;
 mod upstream;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
 
-use prometheus_client::{encoding::text, metrics::info::Info, registry::Registry};
+use prometheus_client::{
+    collector::Collector, encoding::text, metrics::info::Info, registry::Registry,
+};
 
 pub(crate) use self::calls::code_name;
 pub use self::{
@@ -53,7 +58,7 @@ pub struct Metrics {
     pub upstream: UpstreamMetrics,
     /// The API key and certificates.
     pub secrets: Secrets,
-    registry: Arc<Registry>,
+    registry: Arc<RwLock<Registry>>,
 }
 
 impl Metrics {
@@ -77,14 +82,23 @@ impl Metrics {
             connections,
             upstream,
             secrets,
-            registry: Arc::new(registry),
+            registry: Arc::new(RwLock::new(registry)),
         }
+    }
+
+    /// Shows at each scrape what this collector reads: what is kept elsewhere.
+    pub fn collect(&self, collector: impl Collector) {
+        let registry = self.registry.write();
+        registry
+            .unwrap_or_else(PoisonError::into_inner)
+            .register_collector(Box::new(collector));
     }
 
     /// All of them, as [`OPENMETRICS`].
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut text = String::new();
-        text::encode(&mut text, &self.registry)?;
+        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        text::encode(&mut text, &registry)?;
         Ok(text)
     }
 }

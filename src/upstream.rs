@@ -5,7 +5,6 @@ mod breaker;
 mod credentials;
 mod dial;
 mod http;
-mod observer;
 mod pool;
 mod quota;
 mod reply;
@@ -21,7 +20,6 @@ use self::{
     breaker::Breaker,
     credentials::KeyRing,
     http::Http,
-    observer::Observer,
     quota::Quota,
     retry::{Backoff, Budget},
 };
@@ -30,7 +28,7 @@ use crate::{
     config::UpstreamConfig,
     context::Context,
     error::Error,
-    telemetry::{Attempts, Metrics},
+    telemetry::{Attempts, Metrics, UpstreamMetrics},
     translate::{self, Operation},
 };
 
@@ -67,7 +65,7 @@ struct Shared {
     budget: Budget,
     backoff: Backoff,
     max_attempts: u32,
-    observer: Arc<dyn Observer>,
+    metrics: UpstreamMetrics,
     attempts: Attempts,
 }
 
@@ -75,20 +73,23 @@ impl Upstream {
     /// Prepares all that calls have in common. Opens no connection yet. Keys in files are followed
     /// on the runtime that this is called in.
     pub fn new(config: &UpstreamConfig, metrics: &Metrics) -> Result<Self, BuildError> {
-        let observer: Arc<dyn Observer> = Arc::new(metrics.clone());
         let shared = Shared {
             keys: KeyRing::new(&config.credentials, &metrics.secrets)?,
-            breaker: Breaker::new(config.breaker),
+            breaker: Breaker::new(config.breaker, metrics.upstream.clone()),
             quota: Quota::new(config.daily_quota, config.heed_retry_after),
             budget: Budget::new(),
             backoff: Backoff::default(),
             max_attempts: config.max_attempts,
-            observer,
+            metrics: metrics.upstream.clone(),
             attempts: metrics.upstream.attempts(&config.base_url),
         };
+        let shared = Arc::new(shared);
+        if config.daily_quota.is_some() {
+            metrics.collect(quota::Left(Arc::downgrade(&shared)));
+        }
         Ok(Self {
             http: Http::new(config)?,
-            shared: Arc::new(shared),
+            shared,
         })
     }
 
@@ -116,7 +117,7 @@ impl Upstream {
             error.after(ended.earlier)
         })?;
         for path in &decoded.unknown_fields {
-            self.shared.observer.unknown_field(path);
+            self.shared.metrics.unknown_field(path);
         }
         Ok(decoded.message)
     }

@@ -45,8 +45,6 @@ pub struct UpstreamMetrics {
     in_flight: Gauge,
     retries: Family<[(&'static str, &'static str); 2], Counter>,
     breaker: Family<[(&'static str, &'static str); 1], Gauge>,
-    /// By the name of the key, which is not the key.
-    quota_left: Family<[(&'static str, String); 1], Gauge>,
     unknown_fields: UnknownFields,
 }
 
@@ -74,11 +72,6 @@ impl UpstreamMetrics {
             "circuit_breaker_state",
             "1 for the state that the circuit breaker is in",
             metrics.breaker.clone(),
-        );
-        own.register(
-            "upstream_quota_left",
-            "Calls that --daily-quota leaves a key today, as this instance counts them",
-            metrics.quota_left.clone(),
         );
         Self {
             unknown_fields: UnknownFields::new(own),
@@ -127,13 +120,6 @@ impl UpstreamMetrics {
                 .get_or_create(&[("state", other.name())])
                 .set(i64::from(other == state));
         }
-    }
-
-    /// Notes how many calls the quota leaves a key.
-    pub fn quota_left(&self, key: &str, calls: u64) {
-        self.quota_left
-            .get_or_create(&[("key", key.to_owned())])
-            .set(i64::try_from(calls).unwrap_or(i64::MAX));
     }
 
     /// Counts a field of a reply that the gateway doesn't know.

@@ -65,14 +65,13 @@ impl Upstream {
         attempts_left: u32,
     ) -> Result<Result<Reply, Failure>, Error> {
         let shared = &*self.shared;
-        let observer = &*shared.observer;
         let permit = shared
             .breaker
-            .admit(&call.site_key, observer)
+            .admit(&call.site_key)
             .map_err(|delay| Error::new(Refusal::CircuitOpen).retry_after(delay))?;
-        shared
+        let _counted = shared
             .quota
-            .admit(key, observer)
+            .admit(key, &context.progress)
             .map_err(|delay| Error::new(Refusal::QuotaSpent).retry_after(delay))?;
         let started = Instant::now();
         let until = self.attempt_ends(started, effect, context, attempts_left);
@@ -83,12 +82,7 @@ impl Upstream {
                 attempt.answered(reply.status);
                 shared.quota.answered(key, reply.status, reply.retry_after);
             }
-            Err(failure) => {
-                attempt.lost(cause(failure));
-                if failure.reached <= Reached::Connected {
-                    shared.quota.refund(key, observer);
-                }
-            }
+            Err(failure) => attempt.lost(cause(failure)),
         }
         if let Some(health) = health(&ended) {
             permit.found(health);
@@ -135,10 +129,10 @@ impl Upstream {
             Decision::Final(why) => why.as_str(),
         };
         match (ended, outcome) {
-            (Err(failure), _) => shared.observer.retried(cause(failure), result),
-            (Ok(_), Outcome::Lost) => shared.observer.retried("reply_cut_short", result),
+            (Err(failure), _) => shared.metrics.retried(cause(failure), result),
+            (Ok(_), Outcome::Lost) => shared.metrics.retried("reply_cut_short", result),
             (Ok(reply), _) if reply.status.is_server_error() => {
-                shared.observer.retried("server_error", result);
+                shared.metrics.retried("server_error", result);
             }
             (Ok(_), _) => {}
         }

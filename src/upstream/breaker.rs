@@ -6,9 +6,11 @@
 //! calling it is of no use. Every other answer is a success, 4xx and 429 among them.
 //!
 //! Some 5xx are one site's own doing. So a run of them that is all one site's stops calls for that
-//! site alone; it takes two sites, or a connection that can't be made, to stop calls for all.
+//! site alone, and counts for no other; it takes a run over two sites, or a connection that can't be
+//! made, to stop calls for all.
 
 use std::{
+    collections::HashMap,
     hash::{BuildHasher as _, RandomState},
     sync::{
         Mutex, MutexGuard, PoisonError,
@@ -20,7 +22,10 @@ use std::{
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::observer::{BreakerState, Observer};
+use crate::telemetry::{BreakerState, UpstreamMetrics};
+
+/// Sites that are remembered as stopped. Callers name theirs, and may name any.
+const MAX_SITES: usize = 1000;
 
 /// When the breaker opens, and for how long.
 #[derive(Clone, Copy, Debug)]
@@ -51,17 +56,25 @@ pub(super) struct Breaker {
     /// Whether there is anything in `state`: while all goes well, nobody takes the lock.
     troubled: AtomicBool,
     state: Mutex<State>,
+    metrics: UpstreamMetrics,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    failures: u32,
-    scope: Option<Scope>,
-    open: Option<Open>,
+    run: Option<Run>,
+    /// What is stopped: either all calls, or those of some sites.
+    open: HashMap<Scope, Open>,
 }
 
-/// Whose calls a run of failures is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Failures in a row.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    failures: u32,
+    scope: Scope,
+}
+
+/// Whose calls failures are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Scope {
     Site(u64),
     All,
@@ -69,7 +82,6 @@ enum Scope {
 
 #[derive(Clone, Copy, Debug)]
 struct Open {
-    scope: Scope,
     until: Instant,
     lasts: Duration,
     probing: bool,
@@ -80,8 +92,8 @@ struct Open {
 pub(super) struct Permit<'a> {
     breaker: &'a Breaker,
     site: &'a str,
-    is_probe: bool,
-    observer: &'a dyn Observer,
+    /// What it is the probe of.
+    probes: Option<Scope>,
 }
 
 /// What an attempt says of OnboardFlow.
@@ -97,7 +109,7 @@ pub(super) enum Health {
 
 impl Breaker {
     /// Without a configuration it never opens.
-    pub(super) fn new(config: Option<BreakerConfig>) -> Self {
+    pub(super) fn new(config: Option<BreakerConfig>, metrics: UpstreamMetrics) -> Self {
         let never = BreakerConfig {
             failures: u32::MAX,
             ..BreakerConfig::default()
@@ -107,27 +119,23 @@ impl Breaker {
             hasher: RandomState::new(),
             troubled: AtomicBool::new(false),
             state: Mutex::default(),
+            metrics,
         }
     }
 
     /// Leave to call for this site, or the time after which to ask again.
-    pub(super) fn admit<'a>(
-        &'a self,
-        site: &'a str,
-        observer: &'a dyn Observer,
-    ) -> Result<Permit<'a>, Duration> {
-        let permit = |is_probe| Permit {
+    pub(super) fn admit<'a>(&'a self, site: &'a str) -> Result<Permit<'a>, Duration> {
+        let permit = |probes| Permit {
             breaker: self,
             site,
-            is_probe,
-            observer,
+            probes,
         };
         if !self.troubled.load(Ordering::Relaxed) {
-            return Ok(permit(false));
+            return Ok(permit(None));
         }
         let mut state = self.state();
-        let Some(open) = state.open.as_mut().filter(|open| self.covers(open, site)) else {
-            return Ok(permit(false));
+        let Some((scope, open)) = state.covering(self.scope(site)) else {
+            return Ok(permit(None));
         };
         let now = Instant::now();
         if now < open.until {
@@ -137,178 +145,142 @@ impl Breaker {
             return Err(self.config.open_for);
         }
         open.probing = true;
-        drop(state);
-        observer.breaker(BreakerState::HalfOpen);
-        Ok(permit(true))
+        self.show(&state);
+        Ok(permit(Some(scope)))
     }
 
-    fn covers(&self, open: &Open, site: &str) -> bool {
-        match open.scope {
-            Scope::All => true,
-            Scope::Site(hash) => hash == self.hasher.hash_one(site),
-        }
+    fn scope(&self, site: &str) -> Scope {
+        Scope::Site(self.hasher.hash_one(site))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn up(&self, site: &str, observer: &dyn Observer) {
+    fn show(&self, state: &State) {
+        self.metrics.breaker(state.shown());
+    }
+
+    fn up(&self, site: &str) {
         if !self.troubled.load(Ordering::Relaxed) {
             return;
         }
         let mut state = self.state();
-        state.failures = 0;
-        state.scope = None;
+        state.run = None;
         // Late answers to calls from before it opened are good news too.
-        if state.open.is_some_and(|open| self.covers(&open, site)) {
-            state.open = None;
+        if let Some((scope, _)) = state.covering(self.scope(site)) {
+            state.open.remove(&scope);
             info!("the circuit breaker closes: OnboardFlow answers again");
-            observer.breaker(BreakerState::Closed);
+            self.show(&state);
         }
-        self.troubled.store(state.open.is_some(), Ordering::Relaxed);
+        self.troubled
+            .store(!state.open.is_empty(), Ordering::Relaxed);
     }
 
     fn down(&self, permit: &Permit<'_>, scope: Scope) {
         let mut state = self.state();
         self.troubled.store(true, Ordering::Relaxed);
-        let now = Instant::now();
-        if let Some(open) = state.open.as_mut().filter(|_| permit.is_probe) {
-            open.lasts = (open.lasts * 2).min(self.config.open_at_most);
-            open.until = now + open.lasts;
-            open.probing = false;
-            permit.observer.breaker(BreakerState::Open);
+        if let Some((stopped, open)) = state.covering(self.scope(permit.site)) {
+            // Late failures of calls from before it opened say nothing new.
+            if permit.probes == Some(stopped) {
+                open.lasts = (open.lasts * 2).min(self.config.open_at_most);
+                open.until = Instant::now() + open.lasts;
+            }
             return;
         }
-        state.failures = state.failures.saturating_add(1);
-        let run = match state.scope {
-            Some(of_run) if of_run != scope => Scope::All,
-            Some(_) | None => scope,
-        };
-        state.scope = Some(run);
-        let is_wider = state
-            .open
-            .is_none_or(|open| open.scope != Scope::All && open.scope != run);
-        if state.failures >= self.config.failures && is_wider {
-            let lasts = self.config.open_for;
-            state.open = Some(Open {
-                scope: run,
-                until: now + lasts,
-                lasts,
-                probing: false,
-            });
+        let run = state.lengthen_run(scope);
+        if run.failures >= self.config.failures {
             warn!(
-                failures = state.failures,
-                one_site = run != Scope::All,
+                failures = run.failures,
+                one_site = run.scope != Scope::All,
                 "the circuit breaker opens: OnboardFlow keeps failing"
             );
-            permit.observer.breaker(BreakerState::Open);
+            state.open(run.scope, self.config.open_for);
+            self.show(&state);
+        }
+    }
+}
+
+impl State {
+    /// What stops the calls of this site.
+    fn covering(&mut self, site: Scope) -> Option<(Scope, &mut Open)> {
+        let scope = if self.open.contains_key(&Scope::All) {
+            Scope::All
+        } else {
+            site
+        };
+        self.open.get_mut(&scope).map(|open| (scope, open))
+    }
+
+    fn lengthen_run(&mut self, scope: Scope) -> Run {
+        let run = match self.run {
+            None => Run { failures: 1, scope },
+            Some(run) => Run {
+                failures: run.failures.saturating_add(1),
+                scope: if run.scope == scope {
+                    scope
+                } else {
+                    Scope::All
+                },
+            },
+        };
+        self.run = Some(run);
+        run
+    }
+
+    fn open(&mut self, scope: Scope, lasts: Duration) {
+        let now = Instant::now();
+        self.run = None;
+        if scope == Scope::All {
+            self.open.clear();
+        } else if self.open.len() >= MAX_SITES {
+            self.open.retain(|_, open| now < open.until);
+            if self.open.len() >= MAX_SITES {
+                return;
+            }
+        }
+        let open = Open {
+            until: now + lasts,
+            lasts,
+            probing: false,
+        };
+        self.open.insert(scope, open);
+    }
+
+    /// For the metric: `Open` where calls are refused, be they one site's.
+    fn shown(&self) -> BreakerState {
+        if self.open.values().any(|open| !open.probing) {
+            BreakerState::Open
+        } else if self.open.is_empty() {
+            BreakerState::Closed
+        } else {
+            BreakerState::HalfOpen
         }
     }
 }
 
 impl Permit<'_> {
     /// Says what the attempt found.
-    pub(super) fn found(mut self, health: Health) {
+    pub(super) fn found(self, health: Health) {
         match health {
-            Health::Up => self.breaker.up(self.site, self.observer),
+            Health::Up => self.breaker.up(self.site),
             Health::Unreachable => self.breaker.down(&self, Scope::All),
-            Health::Failing => {
-                let site = self.breaker.hasher.hash_one(self.site);
-                self.breaker.down(&self, Scope::Site(site));
-            }
+            Health::Failing => self.breaker.down(&self, self.breaker.scope(self.site)),
         }
-        self.is_probe = false;
     }
 }
 
+/// The probe is over, also where it found nothing out: the next call is one.
 impl Drop for Permit<'_> {
     fn drop(&mut self) {
-        if self.is_probe
-            && let Some(open) = &mut self.breaker.state().open
-        {
+        let Some(scope) = self.probes else { return };
+        let mut state = self.breaker.state();
+        if let Some(open) = state.open.get_mut(&scope) {
             open.probing = false;
+            self.breaker.show(&state);
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::time::advance;
-
-    use super::*;
-    use crate::upstream::observer::Unobserved;
-
-    fn breaker() -> Breaker {
-        Breaker::new(Some(BreakerConfig {
-            failures: 3,
-            ..BreakerConfig::default()
-        }))
-    }
-
-    fn find(breaker: &Breaker, site: &str, health: Health) {
-        breaker.admit(site, &Unobserved).unwrap().found(health);
-    }
-
-    fn is_open(breaker: &Breaker, site: &str) -> bool {
-        breaker.admit(site, &Unobserved).is_err()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn opens_probes_and_closes() {
-        let breaker = breaker();
-        find(&breaker, "a", Health::Unreachable);
-        find(&breaker, "a", Health::Unreachable);
-        assert!(!is_open(&breaker, "a"));
-        find(&breaker, "a", Health::Unreachable);
-        assert_eq!(
-            breaker.admit("b", &Unobserved).unwrap_err(),
-            Duration::from_secs(1)
-        );
-
-        advance(Duration::from_secs(1)).await;
-        let probe = breaker.admit("b", &Unobserved).unwrap();
-        assert!(is_open(&breaker, "a"), "one probe at a time");
-        probe.found(Health::Failing);
-        assert_eq!(
-            breaker.admit("a", &Unobserved).unwrap_err(),
-            Duration::from_secs(2)
-        );
-
-        advance(Duration::from_secs(2)).await;
-        drop(breaker.admit("a", &Unobserved).unwrap());
-        find(&breaker, "a", Health::Up);
-        assert!(!is_open(&breaker, "a"));
-        assert!(!breaker.troubled.load(Ordering::Relaxed));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn one_site_stops_itself_alone() {
-        let breaker = breaker();
-        for _ in 0..3 {
-            find(&breaker, "a", Health::Failing);
-        }
-        assert!(is_open(&breaker, "a"));
-        find(&breaker, "b", Health::Up);
-        assert!(is_open(&breaker, "a"), "b's success is not a's");
-        for site in ["b", "c", "b"] {
-            assert!(!is_open(&breaker, "d"));
-            find(&breaker, site, Health::Failing);
-        }
-        assert!(
-            is_open(&breaker, "d"),
-            "two sites' failures stop calls for all"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_success_ends_a_run() {
-        let breaker = breaker();
-        for _ in 0..10 {
-            find(&breaker, "a", Health::Failing);
-            find(&breaker, "a", Health::Failing);
-            find(&breaker, "b", Health::Up);
-        }
-        assert!(!is_open(&breaker, "a"));
-    }
-}
+mod tests;

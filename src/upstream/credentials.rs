@@ -110,6 +110,18 @@ impl KeyRing {
                 .saying("put your OnboardFlow API key into the authorization metadata")),
         }
     }
+
+    /// The gateway's own keys.
+    pub(super) fn named(&self) -> Vec<Key> {
+        match self {
+            Self::Gateway(ring) => {
+                let ring = ring.get();
+                let sites = ring.sites.values();
+                ring.default.iter().chain(sites).cloned().collect()
+            }
+            Self::Caller { .. } => Vec::new(),
+        }
+    }
 }
 
 impl Ring {

@@ -6,18 +6,25 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use http::StatusCode;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::{MetricType, gauge::ConstGauge},
+};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::{credentials::Key, observer::Observer};
+use super::{Shared, credentials::Key};
+use crate::{context::Progress, error::Sent};
 
 /// The longest that OnboardFlow is taken at its word: quotas are per day.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -53,6 +60,15 @@ struct Spent {
     probe_at: Instant,
 }
 
+/// A call that was counted, on this day. Dropped while nothing of it left, it counts no more.
+#[derive(Debug)]
+pub(super) struct Counted<'a> {
+    quota: &'a Quota,
+    key: &'a Key,
+    day: Option<u64>,
+    progress: &'a Progress,
+}
+
 impl Quota {
     pub(super) fn new(daily: Option<u64>, heed_retry_after: bool) -> Self {
         #[expect(
@@ -70,37 +86,46 @@ impl Quota {
     }
 
     /// Leave to make a call with this key, which is counted; or the time after which to ask again.
-    pub(super) fn admit(&self, key: &Key, observer: &dyn Observer) -> Result<(), Duration> {
+    pub(super) fn admit<'a>(
+        &'a self,
+        key: &'a Key,
+        progress: &'a Progress,
+    ) -> Result<Counted<'a>, Duration> {
+        let counted = |day| Counted {
+            quota: self,
+            key,
+            day,
+            progress,
+        };
         if !self.in_use.load(Ordering::Relaxed) {
-            return Ok(());
+            return Ok(counted(None));
         }
-        let today = self.seconds() / DAY;
+        let now = self.seconds();
         let mut keys = self.keys();
-        make_room(&mut keys, today);
-        if keys.len() >= MAX_KEYS && !keys.contains_key(&key.id) {
-            return Ok(());
-        }
-        let account = keys.entry(key.id).or_default();
-        account.begin(today);
+        let Some(account) = account(&mut keys, key, now / DAY) else {
+            return Ok(counted(None));
+        };
         account.check_spent()?;
-        if let Some(daily) = self.daily {
-            if account.calls >= daily {
-                return Err(Duration::from_secs(DAY - self.seconds() % DAY));
-            }
-            account.calls += 1;
-            account.warn(daily, &key.name);
-            observer.quota_left(&key.name, daily - account.calls);
+        let Some(daily) = self.daily else {
+            return Ok(counted(None));
+        };
+        if account.calls >= daily {
+            return Err(Duration::from_secs(DAY - now % DAY));
         }
-        Ok(())
+        account.calls += 1;
+        account.warn(daily, &key.name);
+        Ok(counted(Some(account.day)))
     }
 
-    /// Takes back a call that never left.
-    pub(super) fn refund(&self, key: &Key, observer: &dyn Observer) {
-        let Some(daily) = self.daily else { return };
-        if let Some(account) = self.keys().get_mut(&key.id) {
-            account.calls = account.calls.saturating_sub(1);
-            observer.quota_left(&key.name, daily.saturating_sub(account.calls));
-        }
+    /// Calls that `--daily-quota` leaves a key today.
+    fn left(&self, key: &Key) -> Option<u64> {
+        let today = self.seconds() / DAY;
+        let keys = self.keys();
+        let calls = match keys.get(&key.id) {
+            Some(account) if account.day == today => account.calls,
+            Some(_) | None => 0,
+        };
+        Some(self.daily?.saturating_sub(calls))
     }
 
     /// Notes what OnboardFlow answered to a call with this key.
@@ -117,14 +142,10 @@ impl Quota {
 
     fn spent(&self, key: &Key, delay: Duration) {
         let now = Instant::now();
-        let today = self.seconds() / DAY;
         let mut keys = self.keys();
-        make_room(&mut keys, today);
-        if keys.len() >= MAX_KEYS && !keys.contains_key(&key.id) {
+        let Some(account) = account(&mut keys, key, self.seconds() / DAY) else {
             return;
-        }
-        let account = keys.entry(key.id).or_default();
-        account.begin(today);
+        };
         let until = now + delay.min(LONGEST);
         if account.spent.is_none() {
             warn!(key = %key.name, seconds = delay.as_secs(), "OnboardFlow says that the quota is spent");
@@ -155,12 +176,61 @@ impl Quota {
     }
 }
 
-/// Forgets what is over, once there is much.
-fn make_room(keys: &mut HashMap<u64, Account>, today: u64) {
-    if keys.len() >= MAX_KEYS {
+/// A key's account, unless there are too many of other keys.
+fn account<'a>(
+    keys: &'a mut HashMap<u64, Account>,
+    key: &Key,
+    today: u64,
+) -> Option<&'a mut Account> {
+    if keys.len() >= MAX_KEYS && !keys.contains_key(&key.id) {
         let now = Instant::now();
         let is_spent = |account: &Account| account.spent.is_some_and(|spent| now < spent.until);
         keys.retain(|_, account| account.day == today && account.calls > 0 || is_spent(account));
+        if keys.len() >= MAX_KEYS {
+            return None;
+        }
+    }
+    let account = keys.entry(key.id).or_default();
+    account.begin(today);
+    Some(account)
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        let Some(day) = self.day else { return };
+        // After an attempt that left, a second one stays counted that did not.
+        if self.progress.sent() == Sent::No
+            && let Some(account) = self.quota.keys().get_mut(&self.key.id)
+            && account.day == day
+        {
+            account.calls = account.calls.saturating_sub(1);
+        }
+    }
+}
+
+/// Shows what is left at each scrape: a gauge that calls set would be missing before the first one,
+/// and show yesterday's count until the day's first one. Callers' own keys have no names to show.
+#[derive(Debug)]
+pub(super) struct Left(pub(super) Weak<Shared>);
+
+impl Collector for Left {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+        let Some(shared) = self.0.upgrade() else {
+            return Ok(());
+        };
+        let mut family = encoder.encode_descriptor(
+            "onboardflow_gateway_upstream_quota_left",
+            "Calls that --daily-quota leaves a key today, as this instance counts them",
+            None,
+            MetricType::Gauge,
+        )?;
+        for key in shared.keys.named() {
+            let Some(left) = shared.quota.left(&key) else {
+                continue;
+            };
+            ConstGauge::new(left).encode(family.encode_family(&[("key", &*key.name)])?)?;
+        }
+        Ok(())
     }
 }
 
@@ -198,11 +268,13 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::AtomicU64;
+
     use http::HeaderValue;
     use tokio::time::advance;
 
     use super::*;
-    use crate::{rest::KeyHolder, upstream::observer::Unobserved};
+    use crate::rest::KeyHolder;
 
     fn key(id: u64) -> Key {
         Key {
@@ -214,7 +286,9 @@ mod tests {
     }
 
     fn admit(quota: &Quota, id: u64) -> Result<(), u64> {
-        let admitted = quota.admit(&key(id), &Unobserved);
+        let progress = Progress::default();
+        progress.sending();
+        let admitted = quota.admit(&key(id), &progress).map(drop);
         admitted.map_err(|delay| delay.as_secs())
     }
 
@@ -249,14 +323,47 @@ mod tests {
         assert_eq!([1, 1, 1].map(|id| admit(&quota, id)), [Ok(()); 3]);
         assert_eq!(admit(&quota, 1), Err(DAY / 2), "until midnight UTC");
         assert_eq!(admit(&quota, 2), Ok(()), "another key");
-        quota.refund(&key(1), &Unobserved);
-        assert_eq!(admit(&quota, 1), Ok(()));
+        assert_eq!(quota.left(&key(1)), Some(0));
 
         let quota = Quota {
             now: || UNIX_EPOCH + Duration::from_secs(20_001 * DAY),
             ..quota
         };
+        assert_eq!(quota.left(&key(1)), Some(3), "before the day's first call");
         assert_eq!(admit(&quota, 1), Ok(()), "the next day");
+    }
+
+    /// Calls that ran out of time before there was a connection used the quota up.
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_never_left_was_counted() {
+        let quota = Quota::new(Some(1), true);
+        let (key, progress) = (key(1), Progress::default());
+        let counted = quota.admit(&key, &progress).unwrap();
+        assert_eq!(quota.left(&key), Some(0));
+        drop(counted);
+        assert_eq!(quota.left(&key), Some(1));
+
+        let counted = quota.admit(&key, &progress).unwrap();
+        progress.sending();
+        drop(counted);
+        assert_eq!(quota.left(&key), Some(0));
+    }
+
+    /// A call of yesterday's took one of today's with it.
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_never_left_is_given_back_to_its_day() {
+        static DAYS: AtomicU64 = AtomicU64::new(20_000);
+        let now = || UNIX_EPOCH + Duration::from_secs(DAYS.load(Ordering::Relaxed) * DAY);
+        let quota = Quota {
+            now,
+            ..Quota::new(Some(3), true)
+        };
+        let (key, progress) = (key(1), Progress::default());
+        let yesterdays = quota.admit(&key, &progress).unwrap();
+        DAYS.fetch_add(1, Ordering::Relaxed);
+        admit(&quota, 1).unwrap();
+        drop(yesterdays);
+        assert_eq!(quota.left(&key), Some(2));
     }
 
     #[tokio::test(start_paused = true)]

@@ -88,13 +88,21 @@ async fn a_daily_quota_of_our_own() {
     let mut config = Config::new(upstream.url());
     config.upstream.daily_quota = Some(2);
     let gateway = Gateway::start(config).await;
+    let left = |calls: u64| {
+        let line = format!("onboardflow_gateway_upstream_quota_left{{key=\"default\"}} {calls}\n");
+        let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
+        assert!(metrics.contains(&line), "{metrics}");
+    };
     let mut client = gateway.client().await;
-    for _ in 0..2 {
+    for before in [2, 1] {
+        left(before);
         client.create_customer(create_request()).await.unwrap();
     }
+    left(0);
     let refused = client.create_customer(create_request()).await.unwrap_err();
     assert_eq!(told(&refused).reason, "UPSTREAM_QUOTA_EXHAUSTED");
     assert_eq!(told(&refused).write, "not_sent");
+    assert!(refused.get_details_quota_failure().is_some());
     assert_eq!(upstream.received().len(), 2);
     gateway.stop().await;
 }

@@ -1,0 +1,128 @@
+use tokio::time::advance;
+
+use super::*;
+use crate::telemetry::Metrics;
+
+fn breaker() -> Breaker {
+    let config = BreakerConfig {
+        failures: 3,
+        ..BreakerConfig::default()
+    };
+    Breaker::new(Some(config), UpstreamMetrics::default())
+}
+
+fn find(breaker: &Breaker, site: &str, health: Health) {
+    breaker.admit(site).unwrap().found(health);
+}
+
+fn is_open(breaker: &Breaker, site: &str) -> bool {
+    breaker.admit(site).is_err()
+}
+
+#[tokio::test(start_paused = true)]
+async fn opens_probes_and_closes() {
+    let breaker = breaker();
+    find(&breaker, "a", Health::Unreachable);
+    find(&breaker, "a", Health::Unreachable);
+    assert!(!is_open(&breaker, "a"));
+    find(&breaker, "a", Health::Unreachable);
+    assert_eq!(breaker.admit("b").unwrap_err(), Duration::from_secs(1));
+
+    advance(Duration::from_secs(1)).await;
+    let probe = breaker.admit("b").unwrap();
+    assert!(is_open(&breaker, "a"), "one probe at a time");
+    probe.found(Health::Failing);
+    assert_eq!(breaker.admit("a").unwrap_err(), Duration::from_secs(2));
+
+    advance(Duration::from_secs(2)).await;
+    drop(breaker.admit("a").unwrap());
+    find(&breaker, "a", Health::Up);
+    assert!(!is_open(&breaker, "a"));
+    assert!(!breaker.troubled.load(Ordering::Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_site_stops_itself_alone() {
+    let breaker = breaker();
+    for _ in 0..3 {
+        find(&breaker, "a", Health::Failing);
+    }
+    assert!(is_open(&breaker, "a"));
+    find(&breaker, "b", Health::Up);
+    assert!(is_open(&breaker, "a"), "b's success is not a's");
+    for site in ["b", "c", "b"] {
+        assert!(!is_open(&breaker, "d"));
+        find(&breaker, site, Health::Failing);
+    }
+    assert!(
+        is_open(&breaker, "d"),
+        "two sites' failures stop calls for all"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_second_site_took_the_first_ones_place() {
+    let breaker = breaker();
+    for _ in 0..3 {
+        find(&breaker, "a", Health::Failing);
+    }
+    find(&breaker, "b", Health::Failing);
+    assert!(!is_open(&breaker, "c"), "b's first failure after a's three");
+    for _ in 0..2 {
+        find(&breaker, "b", Health::Failing);
+    }
+    assert!(is_open(&breaker, "a") && is_open(&breaker, "b"));
+    assert!(!is_open(&breaker, "c"));
+
+    advance(Duration::from_secs(1)).await;
+    find(&breaker, "b", Health::Up);
+    assert!(!is_open(&breaker, "b"));
+    find(&breaker, "a", Health::Failing);
+    assert!(is_open(&breaker, "a"), "b's success is not a's");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_without_a_verdict_left_the_metric_at_half_open() {
+    let metrics = Metrics::new();
+    let config = BreakerConfig {
+        failures: 1,
+        ..BreakerConfig::default()
+    };
+    let breaker = Breaker::new(Some(config), metrics.upstream.clone());
+    let is = |state: &str| {
+        let line = format!("circuit_breaker_state{{state=\"{state}\"}} 1");
+        metrics.encode().unwrap().contains(&line)
+    };
+    assert!(is("closed"));
+    find(&breaker, "a", Health::Failing);
+    assert!(is("open"));
+    advance(Duration::from_secs(1)).await;
+    let probe = breaker.admit("a").unwrap();
+    assert!(is("half_open"));
+    drop(probe);
+    assert!(is("open"));
+    find(&breaker, "a", Health::Up);
+    assert!(is("closed"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn sites_are_bounded() {
+    let breaker = breaker();
+    for site in 0..2 * MAX_SITES {
+        for _ in 0..3 {
+            find(&breaker, &site.to_string(), Health::Failing);
+        }
+    }
+    assert_eq!(breaker.state().open.len(), MAX_SITES);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_ends_a_run() {
+    let breaker = breaker();
+    for _ in 0..10 {
+        find(&breaker, "a", Health::Failing);
+        find(&breaker, "a", Health::Failing);
+        find(&breaker, "b", Health::Up);
+    }
+    assert!(!is_open(&breaker, "a"));
+}
