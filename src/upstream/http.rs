@@ -101,8 +101,8 @@ impl Http {
         }
     }
 
-    /// Sends a call once, and reads what comes back, until `until` if there is such a time. A status that is no success is
-    /// a [`Reply`] like any other.
+    /// Sends a call once, and reads what comes back, until `until` if there is such a time. A status
+    /// that is no success is a [`Reply`] like any other.
     pub(super) async fn send(
         &self,
         call: &Call,

@@ -1,4 +1,5 @@
-//! Whether a call is tried again, and when. The decision is pure; the loop stands in [`super`].
+//! Whether a call is tried again, and when. The decision is pure; the loop stands in
+//! [`super::attempts`].
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},
