@@ -135,14 +135,8 @@ impl Dialer {
         let wire = Wire(Arc::clone(&socket));
         let sender = match &self.tls {
             None => http1(wire).await?,
-            Some(tls) => {
-                let stream = tls.connector.connect(tls.name.clone(), wire).await?;
-                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                    http2(stream).await?
-                } else {
-                    http1(stream).await?
-                }
-            }
+            // Boxed too, as it is by far the largest part, and not always needed.
+            Some(tls) => Box::pin(tls.connect(wire)).await?,
         };
         Ok(Connection { sender, socket })
     }
@@ -163,6 +157,17 @@ impl Dialer {
             }
         };
         Ok(stream.into_inner())
+    }
+}
+
+impl Tls {
+    async fn connect(&self, wire: Wire) -> Result<Sender, Source> {
+        let stream = self.connector.connect(self.name.clone(), wire).await?;
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+            http2(stream).await
+        } else {
+            http1(stream).await
+        }
     }
 }
 
