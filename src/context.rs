@@ -9,14 +9,14 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use tokio::time::Instant;
 use uuid::Builder;
 
 use crate::{error::Sent, telemetry::Trace};
 
 /// The metadata key that names a call in every log.
-pub const REQUEST_ID: &str = "x-request-id";
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Longest request id that is taken over from a caller.
 const MAX_REQUEST_ID: usize = 128;
@@ -75,10 +75,14 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     let is_usable = |id: &&HeaderValue| {
         (1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    match headers.get(REQUEST_ID).filter(is_usable) {
+    let mut id = match headers.get(&REQUEST_ID).filter(is_usable) {
         Some(id) => id.clone(),
         None => made_request_id(),
-    }
+    };
+    // Not a secret, but another one each time: HPACK's tables, here and at the caller's, would make
+    // room for it and never see it again.
+    id.set_sensitive(true);
+    id
 }
 
 /// A `UUIDv7`. `Uuid::now_v7` would ask the kernel for its random bits at each call, and take a lock

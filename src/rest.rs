@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, uri::PathAndQuery};
 
 /// What a call does to OnboardFlow's records, and so whether it may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,7 +24,7 @@ pub struct Call {
     /// The verb.
     pub method: Method,
     /// Path below the upstream's base URL, trailing slash included.
-    pub path: &'static str,
+    pub path: PathAndQuery,
     /// The site that the call is for: some sites have an API key of their own.
     pub site_key: String,
     /// The JSON document.

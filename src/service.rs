@@ -44,20 +44,19 @@ impl Service {
         Self { upstream }
     }
 
-    async fn call<Op: Operation>(
+    /// Takes the request apart before the future begins, which would hold all of it to its end.
+    fn call<Op: Operation>(
         &self,
         mut request: Request<Op::Request>,
-    ) -> Result<Response<Op::Response>, Status> {
-        let context = request
-            .extensions_mut()
-            .remove::<Context>()
-            .ok_or_else(|| {
+    ) -> impl Future<Output = Result<Response<Op::Response>, Status>> {
+        let context = request.extensions_mut().remove::<Context>();
+        let message = request.into_inner();
+        async move {
+            let context = context.ok_or_else(|| {
                 Error::new(Loss::Internal(Sent::No)).because("call without a context")
             })?;
-        let response = self
-            .upstream
-            .call::<Op>(request.into_inner(), &context)
-            .await?;
-        Ok(Response::new(response))
+            let response = self.upstream.call::<Op>(message, &context).await?;
+            Ok(Response::new(response))
+        }
     }
 }

@@ -69,7 +69,7 @@ impl<S> Layer<S> for AccessLogLayer {
     fn layer(&self, inner: S) -> AccessLog<S> {
         AccessLog {
             inner,
-            layer: self.clone(),
+            layer: Arc::new(self.clone()),
         }
     }
 }
@@ -78,7 +78,8 @@ impl<S> Layer<S> for AccessLogLayer {
 #[derive(Clone, Debug)]
 pub(super) struct AccessLog<S> {
     inner: S,
-    layer: AccessLogLayer,
+    /// One worker's: its calls share it, and no others do.
+    layer: Arc<AccessLogLayer>,
 }
 
 type Answered = Result<Response<Body>, Infallible>;
@@ -111,7 +112,7 @@ where
         request.extensions_mut().insert(context.clone());
         Observed {
             call: Some(Call {
-                telemetry: self.layer.telemetry.clone(),
+                layer: Arc::clone(&self.layer),
                 method,
                 context,
                 started,
@@ -152,7 +153,7 @@ impl Drop for Observed {
 }
 
 struct Call {
-    telemetry: Telemetry,
+    layer: Arc<AccessLogLayer>,
     method: Arc<Method>,
     context: Context,
     started: Instant,
@@ -187,7 +188,8 @@ impl Call {
     fn failed(self, failed: &Failed) {
         let row = failed.kind.row();
         let duration = self.ended(row.code);
-        self.telemetry
+        self.layer
+            .telemetry
             .metrics
             .calls
             .failed(&self.method, failed.kind);

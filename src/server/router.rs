@@ -2,6 +2,7 @@
 
 use std::{convert::Infallible, io, sync::Arc};
 
+use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
@@ -23,6 +24,8 @@ use crate::{
 
 /// The stack in front of the service. Boxed, so that no signature carries its type.
 type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+/// What a call is answered with, in time.
+type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
 /// Health and reflection, which stand outside limits and caller checks, and the stack with the
 /// service.
@@ -59,17 +62,15 @@ impl Router {
         request.uri().path().starts_with("/grpc.")
     }
 
-    pub(super) async fn route(
-        mut self,
-        request: Request<Incoming>,
-    ) -> Result<Response<Body>, Infallible> {
+    /// The answer to a call. Boxed, as hyper moves the future of every call several times.
+    pub(super) fn route(&self, request: Request<Incoming>) -> Answer {
         if !is_grpc(request.headers()) {
-            return Ok(unsupported_media_type());
+            return Box::pin(async { Ok(unsupported_media_type()) });
         }
         if Self::is_open(&request) {
-            self.open.call(request).await
+            Box::pin(self.open.clone().call(request))
         } else {
-            self.stack.call(request.map(Body::new)).await
+            self.stack.clone().call(request.map(Body::new))
         }
     }
 }

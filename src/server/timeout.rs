@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 
 /// A `grpc-timeout` that isn't one.
 #[derive(Debug, PartialEq, Eq)]
@@ -10,7 +12,7 @@ pub(super) struct Malformed;
 
 /// The time that the caller gives the call, if it says.
 pub(super) fn grpc_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Malformed> {
-    headers.get("grpc-timeout").map(parse).transpose()
+    headers.get(&GRPC_TIMEOUT).map(parse).transpose()
 }
 
 fn parse(value: &HeaderValue) -> Result<Duration, Malformed> {

@@ -7,7 +7,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use opentelemetry::{
     Context as Scope, KeyValue,
     propagation::TextMapPropagator as _,
@@ -31,8 +31,8 @@ use super::{
 };
 use crate::error::{Row, Source};
 
-const TRACEPARENT: &str = "traceparent";
-const TRACESTATE: &str = "tracestate";
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 /// Longest `tracestate` that is passed on: what the standard asks everyone to carry.
 const MAX_TRACESTATE: usize = 512;
 
@@ -155,13 +155,13 @@ impl fmt::Debug for Recorded {
 impl Trace {
     fn passing_on(headers: &HeaderMap) -> Self {
         let Some(parent) = headers
-            .get(TRACEPARENT)
+            .get(&TRACEPARENT)
             .filter(|value| is_traceparent(value))
         else {
             return Self::None;
         };
         let state = headers
-            .get(TRACESTATE)
+            .get(&TRACESTATE)
             .filter(|state| state.len() <= MAX_TRACESTATE);
         Self::Passed(Arc::new(Headers {
             parent: parent.clone(),
@@ -292,14 +292,8 @@ mod tests {
     #[test]
     fn a_callers_context_is_passed_on_where_nothing_is_traced() {
         let headers = HeaderMap::from_iter([
-            (
-                http::HeaderName::from_static(TRACEPARENT),
-                HeaderValue::from_static(PARENT),
-            ),
-            (
-                http::HeaderName::from_static(TRACESTATE),
-                HeaderValue::from_static("a=1"),
-            ),
+            (TRACEPARENT, HeaderValue::from_static(PARENT)),
+            (TRACESTATE, HeaderValue::from_static("a=1")),
         ]);
         let trace = Tracer::default().call("m", &headers);
         let mut sent = HeaderMap::new();

@@ -1,7 +1,7 @@
 //! `CreateCustomer` and `UpdateCustomer`: the customer in protobuf ↔ the customer in JSON.
 
 use bytes::Bytes;
-use http::Method;
+use http::{Method, uri::PathAndQuery};
 use prost_types::{Struct, Timestamp};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The trailing slash is part of it.
-const PATH: &str = "/api/v1/customer/";
+const PATH: PathAndQuery = PathAndQuery::from_static("/api/v1/customer/");
 
 /// What the JSON of most calls fits into.
 const BODY_BYTES: usize = 512;

@@ -75,7 +75,9 @@ impl Upstream {
             .map_err(|delay| Error::new(Refusal::QuotaSpent).retry_after(delay))?;
         let started = Instant::now();
         let until = self.attempt_ends(started, effect, context, attempts_left);
-        let attempt = shared.attempts.begin(&call.method, call.path, context);
+        let attempt = shared
+            .attempts
+            .begin(&call.method, call.path.as_str(), context);
         let ended = self.http.send(call, key, context, &attempt, until).await;
         match &ended {
             Ok(reply) => {

@@ -3,10 +3,10 @@
 //! What all calls have in common (address, headers, TLS) is prepared once. Redirects are not
 //! followed, as one would turn a write into a read.
 
-use std::sync::Arc;
+use std::{pin::pin, sync::Arc};
 
 use ::http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, Version,
+    HeaderMap, HeaderValue, Request, Response, Uri, Version,
     header::{
         ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HOST, PROXY_AUTHORIZATION, USER_AGENT,
     },
@@ -135,8 +135,7 @@ impl Http {
         attempt: &Attempt,
         until: Option<Instant>,
     ) -> Result<Reply, Failure> {
-        let mut request = self.target.request(call, key, context)?;
-        attempt.inject(request.headers_mut());
+        let request = self.target.request(call, key, context, attempt)?;
         match lease.channel {
             Channel::Exclusive(mut connection) => {
                 let response = exclusively(&mut connection, request, &context.progress, until);
@@ -147,20 +146,17 @@ impl Http {
                 Ok(reply)
             }
             Channel::Shared { mut sender, user } => {
-                self.target.address_for_http2(&mut request);
+                let request = self.target.for_http2(request);
                 let claim = Claim::new(&context.progress);
-                let sent = sender.try_send_request(request);
-                let response = match within(until, sent).await {
-                    Some(Ok(response)) => response,
-                    Some(Err(failed)) => {
-                        let failure = claim.failed(failed);
-                        if failure.ending {
-                            self.pool.forget(&user);
-                        }
-                        return Err(failure);
+                let sent = within(until, pin!(sender.try_send_request(request))).await;
+                let sent = sent.ok_or_else(|| Failure::timed_out(Reached::Sent))?;
+                let response = sent.map_err(|failed| {
+                    let failure = claim.failed(failed);
+                    if failure.ending {
+                        self.pool.forget(&user);
                     }
-                    None => return Err(Failure::timed_out(Reached::Sent)),
-                };
+                    failure
+                })?;
                 Ok(self.read(response, key, until).await)
             }
         }
@@ -188,7 +184,9 @@ async fn exclusively(
     until: Option<Instant>,
 ) -> Result<Response<Incoming>, Failure> {
     let evidence = Evidence::new(&connection.socket, progress);
-    match within(until, connection.sender.try_send_request(request)).await {
+    // Its future is gone with this statement: what has not left by the next one never does.
+    let sent = within(until, pin!(connection.sender.try_send_request(request))).await;
+    match sent {
         Some(Ok(response)) => Ok(response),
         Some(Err(failed)) => Err(Failure {
             reached: evidence.reached(),
@@ -331,7 +329,7 @@ impl Target {
             (ACCEPT, JSON),
             (ACCEPT_ENCODING, GZIP),
             (AUTHORIZATION, UNSET),
-            (HeaderName::from_static(REQUEST_ID), UNSET),
+            (REQUEST_ID, UNSET),
         ]);
         if let Some(authorization) = forward.and_then(|proxy| proxy.authorization.clone()) {
             headers.insert(PROXY_AUTHORIZATION, authorization);
@@ -348,10 +346,16 @@ impl Target {
     }
 
     /// A call's request, as HTTP/1.1 has it.
-    fn request(&self, call: &Call, key: &Key, context: &Context) -> Result<Outgoing, Failure> {
+    fn request(
+        &self,
+        call: &Call,
+        key: &Key,
+        context: &Context,
+        attempt: &Attempt,
+    ) -> Result<Outgoing, Failure> {
         let mut request = Request::new(Full::new(call.body.clone()));
         *request.method_mut() = call.method.clone();
-        let path = self.path(call.path).map_err(Failure::unconnected)?;
+        let path = self.path(&call.path).map_err(Failure::unconnected)?;
         *request.uri_mut() = if self.forwarded {
             self.absolute(path)
         } else {
@@ -361,16 +365,18 @@ impl Target {
         *headers = self.headers.clone();
         headers.insert(AUTHORIZATION, key.authorization.clone());
         headers.insert(REQUEST_ID, context.request_id.clone());
+        attempt.inject(headers);
         Ok(request)
     }
 
     /// HTTP/2 has scheme and host in the URI alone.
-    fn address_for_http2(&self, request: &mut Outgoing) {
+    fn for_http2(&self, mut request: Outgoing) -> Outgoing {
         if let Some(path) = request.uri().path_and_query().cloned() {
             *request.uri_mut() = self.absolute(path);
         }
         request.headers_mut().remove(HOST);
         *request.version_mut() = Version::HTTP_2;
+        request
     }
 
     fn absolute(&self, path: PathAndQuery) -> Uri {
@@ -382,9 +388,9 @@ impl Target {
         Uri::from_parts(parts).unwrap_or_default()
     }
 
-    fn path(&self, path: &'static str) -> Result<PathAndQuery, Source> {
+    fn path(&self, path: &PathAndQuery) -> Result<PathAndQuery, Source> {
         match (self.prefix.as_str(), &self.query) {
-            ("", None) => PathAndQuery::from_maybe_shared(Bytes::from_static(path.as_bytes())),
+            ("", None) => Ok(path.clone()),
             (prefix, None) => PathAndQuery::try_from(format!("{prefix}{path}")),
             (prefix, Some(query)) => PathAndQuery::try_from(format!("{prefix}{path}?{query}")),
         }
