@@ -12,6 +12,7 @@
 
 mod drive;
 mod floor;
+mod goals;
 mod load;
 mod process;
 mod report;
@@ -62,6 +63,9 @@ struct Plan {
     /// Leave the textbook gateway out.
     #[arg(long)]
     no_textbook: bool,
+    /// A document with marks, between which to put what is printed: docs/performance.md.
+    #[arg(long, value_name = "FILE")]
+    write: Option<PathBuf>,
 }
 
 impl Plan {

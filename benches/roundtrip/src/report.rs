@@ -1,6 +1,12 @@
-//! Medians, and tables in Markdown.
+//! Medians, and what is said of them in Markdown.
 
-use crate::drive::Sample;
+use std::{fs, path::Path};
+
+use crate::{Fallible, drive::Sample};
+
+/// Between these lines a document holds what a run printed.
+const BEGIN: &str = "<!-- What roundtrip --write wrote, to the end mark. -->";
+const END: &str = "<!-- The end mark. -->";
 
 /// The middle of what the rounds gave.
 pub(crate) fn median(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> f64 {
@@ -19,11 +25,21 @@ pub(crate) fn median_of(mut figures: Vec<f64>) -> f64 {
 
 /// The least and the most that the rounds gave, to show the noise.
 pub(crate) fn range(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> String {
-    let (mut least, mut most) = (f64::INFINITY, f64::NEG_INFINITY);
-    for figure in samples.iter().map(figure) {
-        (least, most) = (least.min(figure), most.max(figure));
-    }
+    let figures: Vec<f64> = samples.iter().map(figure).collect();
+    let (least, most) = extremes(&figures);
     format!("{least:.1}–{most:.1}")
+}
+
+fn extremes(figures: &[f64]) -> (f64, f64) {
+    let least = figures.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = figures.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    (least, most)
+}
+
+/// How far figures are from the middle between the least and the most of them, in percent of it.
+pub(crate) fn spread(figures: &[f64]) -> f64 {
+    let (least, most) = extremes(figures);
+    100.0 * (most - least) / (most + least)
 }
 
 /// The median of the ratios within each round: what the machine did to both cancels out.
@@ -40,22 +56,37 @@ pub(crate) fn failures(samples: &[Sample]) -> usize {
     samples.iter().map(|sample| sample.failures).sum()
 }
 
-/// A table in Markdown, printed as it grows.
-pub(crate) struct Table {
-    columns: usize,
+/// Tables in Markdown, printed as they grow, and kept.
+#[derive(Default)]
+pub(crate) struct Report {
+    text: String,
 }
 
-impl Table {
-    pub(crate) fn begin(title: &str, columns: &[&str]) -> Self {
-        println!("\n### {title}\n\n| {} |", columns.join(" | "));
-        println!("|{}", " --- |".repeat(columns.len()));
-        Self {
-            columns: columns.len(),
-        }
+impl Report {
+    pub(crate) fn begin_table(&mut self, title: &str, columns: &[&str]) {
+        self.line(&format!("\n### {title}\n"));
+        self.line(&format!("| {} |", columns.join(" | ")));
+        self.line(&format!("|{}", " --- |".repeat(columns.len())));
     }
 
-    pub(crate) fn row(&self, cells: &[String]) {
-        debug_assert_eq!(cells.len(), self.columns);
-        println!("| {} |", cells.join(" | "));
+    pub(crate) fn row(&mut self, cells: &[String]) {
+        self.line(&format!("| {} |", cells.join(" | ")));
+    }
+
+    fn line(&mut self, line: &str) {
+        println!("{line}");
+        self.text += line;
+        self.text.push('\n');
+    }
+
+    /// Puts all of it between the marks in this file, in place of what is there.
+    pub(crate) fn write_into(&self, file: &Path) -> Fallible<()> {
+        let document = fs::read_to_string(file)?;
+        let marked = document.split_once(BEGIN).and_then(|(before, rest)| {
+            let (_, after) = rest.split_once(END)?;
+            Some(format!("{before}{BEGIN}\n{}\n{END}{after}", self.text))
+        });
+        let marked = marked.ok_or_else(|| format!("{} lacks the marks", file.display()))?;
+        Ok(fs::write(file, marked)?)
     }
 }

@@ -8,8 +8,9 @@ use tokio::{runtime, task::LocalSet};
 use crate::{
     Fallible, Plan,
     drive::{self, Load, Sample, Shape},
+    goals::{self, Goals},
     process,
-    report::{Table, failures, median, median_of, range, ratio},
+    report::{Report, failures, median, median_of, range, ratio},
     target::{self, Binary, Running, Site, Target},
     worked_example::Rpc,
 };
@@ -39,6 +40,13 @@ pub(crate) enum Name {
     Start,
 }
 
+/// What a run has said so far.
+#[derive(Default)]
+struct Findings {
+    report: Report,
+    goals: Goals,
+}
+
 pub(crate) fn run(plan: &Plan) -> Fallible<()> {
     process::raise_descriptor_limit();
     let mut targets = vec![Target::Floor];
@@ -50,42 +58,36 @@ pub(crate) fn run(plan: &Plan) -> Fallible<()> {
     }
     targets.extend(plan.gateway.iter().cloned().map(Target::Gateway));
 
+    let mut findings = Findings::default();
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     LocalSet::new().block_on(&runtime, async {
         for name in Name::value_variants() {
             if plan.only.is_empty() || plan.only.contains(name) {
-                scenario(*name, plan, &targets).await?;
+                findings.scenario(*name, plan, &targets).await?;
             }
         }
-        Ok(())
-    })
-}
-
-async fn scenario(name: Name, plan: &Plan, targets: &[Target]) -> Fallible<()> {
-    let without_textbook: Vec<Target> = targets
-        .iter()
-        .filter(|target| !matches!(target, Target::Textbook))
-        .cloned()
-        .collect();
-    match name {
-        Name::Create => costs("Create, plaintext", plan, targets, Rpc::Create, false).await,
-        Name::Update => costs("Update, plaintext", plan, targets, Rpc::Update, false).await,
-        Name::Tls => {
-            let title = "Create, TLS on both sides";
-            costs(title, plan, &without_textbook, Rpc::Create, true).await
-        }
-        Name::Rates => rates(plan, targets).await,
-        Name::Connections => connections(plan, &without_textbook).await,
-        Name::InFlight => in_flight(plan, &without_textbook).await,
-        Name::Start => starts(targets).await,
+        Fallible::Ok(())
+    })?;
+    let Findings { mut report, goals } = findings;
+    goals.report(&mut report);
+    match &plan.write {
+        Some(file) => report.write_into(file),
+        None => Ok(()),
     }
 }
 
 fn start(targets: &[Target], site: &Site) -> Fallible<Vec<Running>> {
     let start = |target| Running::start(target, site);
     targets.iter().map(start).collect()
+}
+
+/// The targets' samples at one point of a sweep.
+struct Point {
+    /// Connections, or calls in flight.
+    at: usize,
+    samples: Vec<Vec<Sample>>,
 }
 
 impl Load {
@@ -99,149 +101,275 @@ impl Load {
     }
 }
 
-async fn costs(title: &str, plan: &Plan, targets: &[Target], rpc: Rpc, tls: bool) -> Fallible<()> {
-    let site = Site::start(tls)?;
-    let mut running = start(targets, &site)?;
-    let load = Load::of(plan, rpc, CONNECTIONS, IN_FLIGHT);
-    let samples = drive::rounds(&mut running, &site, load, plan.rounds).await?;
-    let table = Table::begin(
-        &format!("{title}: {CONNECTIONS} connections, {IN_FLIGHT} in flight"),
-        &[
-            "gateway",
-            "CPU µs/call",
-            "min–max",
-            "× floor",
-            "calls/s",
-            "p50 ms",
-            "p99 ms",
-            "peak RSS MiB",
-            "failures",
-            "load's CPU µs/call",
-        ],
-    );
-    for (target, of_target) in targets.iter().zip(&samples) {
-        table.row(&[
-            target.name().to_owned(),
-            format!("{:.1}", median(of_target, |s| s.cpu)),
-            range(of_target, |s| s.cpu),
-            format!("{:.2}", ratio(of_target, &samples[0], |s| s.cpu)),
-            format!("{:.0}", median(of_target, |s| s.rate)),
-            format!("{:.2}", median(of_target, |s| s.p50)),
-            format!("{:.2}", median(of_target, |s| s.p99)),
-            format!("{:.1}", median(of_target, |s| s.peak)),
-            failures(of_target).to_string(),
-            format!("{:.1}", median(of_target, |s| s.load_cpu)),
-        ]);
+impl Findings {
+    async fn scenario(&mut self, name: Name, plan: &Plan, targets: &[Target]) -> Fallible<()> {
+        let without_textbook: Vec<Target> = targets
+            .iter()
+            .filter(|target| !matches!(target, Target::Textbook))
+            .cloned()
+            .collect();
+        match name {
+            Name::Create => {
+                self.costs("Create", plan, targets, Rpc::Create, false)
+                    .await
+            }
+            Name::Update => {
+                self.costs("Update", plan, targets, Rpc::Update, false)
+                    .await
+            }
+            Name::Tls => {
+                let title = "Create, TLS on both sides";
+                self.costs(title, plan, &without_textbook, Rpc::Create, true)
+                    .await
+            }
+            Name::Rates => self.rates(plan, targets).await,
+            Name::Connections => self.connections(plan, &without_textbook).await,
+            Name::InFlight => self.in_flight(plan, &without_textbook).await,
+            Name::Start => self.starts(targets).await,
+        }
     }
-    Ok(())
-}
 
-/// Latency at fixed rates: shares of what the floor takes in a closed loop.
-async fn rates(plan: &Plan, targets: &[Target]) -> Fallible<()> {
-    let site = Site::start(false)?;
-    let mut running = start(targets, &site)?;
-    let closed = Load::of(plan, Rpc::Create, CONNECTIONS, IN_FLIGHT);
-    let floor = drive::once(&mut running[0], &site, closed).await?;
-    let table = Table::begin(
-        "Latency at fixed rates, counted from when a call was due: 8 connections",
-        &[
-            "calls/s due",
-            "gateway",
-            "p50 ms",
-            "p99 ms",
-            "p99.9 ms",
-            "p99 − floor's",
-            "CPU µs/call",
-            "failures",
-        ],
-    );
-    let half = floor.rate / 2.0;
-    for rate in [1_000.0, half / 2.0, half, half * 1.5] {
-        let load = Load {
-            shape: Shape::Open(rate),
-            ..closed
-        };
+    async fn costs(
+        &mut self,
+        title: &str,
+        plan: &Plan,
+        targets: &[Target],
+        rpc: Rpc,
+        tls: bool,
+    ) -> Fallible<()> {
+        let site = Site::start(tls)?;
+        let mut running = start(targets, &site)?;
+        let load = Load::of(plan, rpc, CONNECTIONS, IN_FLIGHT);
         let samples = drive::rounds(&mut running, &site, load, plan.rounds).await?;
+        self.report.begin_table(
+            &format!("{title}: {CONNECTIONS} connections, {IN_FLIGHT} in flight"),
+            &[
+                "gateway",
+                "CPU µs/call",
+                "min–max",
+                "× floor",
+                "calls/s",
+                "p50 ms",
+                "p99 ms",
+                "peak RSS MiB",
+                "failures",
+                "load's CPU µs/call",
+            ],
+        );
         for (target, of_target) in targets.iter().zip(&samples) {
-            let beyond_floor = of_target
-                .iter()
-                .zip(&samples[0])
-                .map(|(s, f)| s.p99 - f.p99);
-            table.row(&[
-                format!(
-                    "{rate:.0} ({:.0} % of the floor's)",
-                    100.0 * rate / floor.rate
-                ),
+            let times_floor = ratio(of_target, &samples[0], |s| s.cpu);
+            self.report.row(&[
                 target.name().to_owned(),
+                format!("{:.1}", median(of_target, |s| s.cpu)),
+                range(of_target, |s| s.cpu),
+                format!("{times_floor:.2}"),
+                format!("{:.0}", median(of_target, |s| s.rate)),
                 format!("{:.2}", median(of_target, |s| s.p50)),
                 format!("{:.2}", median(of_target, |s| s.p99)),
-                format!("{:.2}", median(of_target, |s| s.p999)),
-                format!("{:+.2}", median_of(beyond_floor.collect())),
-                format!("{:.1}", median(of_target, |s| s.cpu)),
+                format!("{:.1}", median(of_target, |s| s.peak)),
                 failures(of_target).to_string(),
+                format!("{:.1}", median(of_target, |s| s.load_cpu)),
             ]);
+            if let Target::Gateway(_) = target {
+                let what = format!("{}, CPU a call: {title}", target.name());
+                self.goals
+                    .at_most(&what, goals::CPU, times_floor, " × floor");
+                let what = format!("{what}, a third of Envoy's");
+                self.goals
+                    .at_most(&what, goals::THIRD_OF_ENVOY, times_floor, " × floor");
+            }
         }
+        Ok(())
     }
-    Ok(())
-}
 
-async fn connections(plan: &Plan, targets: &[Target]) -> Fallible<()> {
-    let points = [1, 8, 64, 256, 1000].map(|connections| {
-        let load = Load::of(plan, Rpc::Create, connections, IN_FLIGHT);
-        (connections, load)
-    });
-    sweep("64 in flight, over connections", plan, targets, &points).await
-}
-
-async fn in_flight(plan: &Plan, targets: &[Target]) -> Fallible<()> {
-    let points = [1, 16, 64, 256, 1000].map(|in_flight| {
-        let load = Load::of(plan, Rpc::Create, CONNECTIONS, in_flight);
-        (in_flight, load)
-    });
-    sweep(
-        "8 connections, over calls in flight",
-        plan,
-        targets,
-        &points,
-    )
-    .await
-}
-
-/// One row a point and target. Processes are new for each point, as memory never shrinks.
-async fn sweep(
-    title: &str,
-    plan: &Plan,
-    targets: &[Target],
-    points: &[(usize, Load)],
-) -> Fallible<()> {
-    let table = Table::begin(
-        title,
-        &[
-            "",
-            "gateway",
-            "CPU µs/call",
-            "× floor",
-            "calls/s",
-            "p50 ms",
-            "p99 ms",
-            "peak RSS MiB",
-            "failures",
-        ],
-    );
-    for (point, load) in points {
+    /// Latency at fixed rates: shares of what the floor takes in a closed loop.
+    async fn rates(&mut self, plan: &Plan, targets: &[Target]) -> Fallible<()> {
         let site = Site::start(false)?;
         let mut running = start(targets, &site)?;
-        let samples = drive::rounds(&mut running, &site, *load, plan.rounds).await?;
-        for (target, of_target) in targets.iter().zip(&samples) {
-            table.row(&sweep_row(*point, target, of_target, &samples[0]));
+        let closed = Load::of(plan, Rpc::Create, CONNECTIONS, IN_FLIGHT);
+        let floor = drive::once(&mut running[0], &site, closed).await?;
+        self.report.begin_table(
+            "Latency at fixed rates, counted from when a call was due: 8 connections",
+            &[
+                "calls/s due",
+                "gateway",
+                "p50 ms",
+                "p99 ms",
+                "p99.9 ms",
+                "p99 − floor's",
+                "CPU µs/call",
+                "failures",
+            ],
+        );
+        let half = floor.rate / 2.0;
+        for rate in [1_000.0, half / 2.0, half, half * 1.5] {
+            let load = Load {
+                shape: Shape::Open(rate),
+                ..closed
+            };
+            let samples = drive::rounds(&mut running, &site, load, plan.rounds).await?;
+            let share = 100.0 * rate / floor.rate;
+            let due = format!("{rate:.0} ({share:.0} % of the floor's)");
+            for (target, of_target) in targets.iter().zip(&samples) {
+                let beyond = p99_beyond(of_target, &samples[0]);
+                self.report.row(&rates_row(&due, target, of_target, beyond));
+                if matches!(target, Target::Gateway(_)) && (rate - half).abs() < f64::EPSILON {
+                    let what = format!(
+                        "{}, p99 beyond the floor's at half its throughput",
+                        target.name()
+                    );
+                    self.goals
+                        .at_most(&what, goals::P99_BEYOND_FLOOR, beyond, " ms");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn connections(&mut self, plan: &Plan, targets: &[Target]) -> Fallible<()> {
+        let loads = [1, 8, 64, 256, 1000].map(|connections| {
+            let load = Load::of(plan, Rpc::Create, connections, IN_FLIGHT);
+            (connections, load)
+        });
+        let title = "64 in flight, over connections";
+        let points = self.sweep(title, plan, targets, &loads).await?;
+        self.flat("1 to 1,000 connections", targets, &points);
+        Ok(())
+    }
+
+    async fn in_flight(&mut self, plan: &Plan, targets: &[Target]) -> Fallible<()> {
+        let loads = [1, 16, 64, 256, 1000].map(|in_flight| {
+            let load = Load::of(plan, Rpc::Create, CONNECTIONS, in_flight);
+            (in_flight, load)
+        });
+        let title = "8 connections, over calls in flight";
+        let points = self.sweep(title, plan, targets, &loads).await?;
+        let (_alone, from_16) = points.split_at(1);
+        self.flat("16 to 1,000 calls in flight", targets, from_16);
+        for (in_flight, bound) in goals::MEMORY {
+            let Some(point) = points.iter().find(|point| point.at == in_flight) else {
+                continue;
+            };
+            for (target, samples) in targets.iter().zip(&point.samples) {
+                if let Target::Gateway(_) = target {
+                    let peak = samples.iter().map(|sample| sample.peak).fold(0.0, f64::max);
+                    let what = format!("{}, peak RSS at {in_flight} in flight", target.name());
+                    self.goals.at_most(&what, bound, peak, " MiB");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One row a point and target. Processes are new for each point, as memory never shrinks.
+    async fn sweep(
+        &mut self,
+        title: &str,
+        plan: &Plan,
+        targets: &[Target],
+        loads: &[(usize, Load)],
+    ) -> Fallible<Vec<Point>> {
+        self.report.begin_table(
+            title,
+            &[
+                "",
+                "gateway",
+                "CPU µs/call",
+                "× floor",
+                "calls/s",
+                "p50 ms",
+                "p99 ms",
+                "peak RSS MiB",
+                "failures",
+            ],
+        );
+        let mut points = Vec::new();
+        for (at, load) in loads {
+            let site = Site::start(false)?;
+            let mut running = start(targets, &site)?;
+            let samples = drive::rounds(&mut running, &site, *load, plan.rounds).await?;
+            for (target, of_target) in targets.iter().zip(&samples) {
+                self.report
+                    .row(&sweep_row(*at, target, of_target, &samples[0]));
+            }
+            points.push(Point { at: *at, samples });
+        }
+        Ok(points)
+    }
+
+    fn flat(&mut self, over: &str, targets: &[Target], points: &[Point]) {
+        let cpu = |index: usize| -> Vec<f64> {
+            let of_points = points.iter();
+            of_points
+                .map(|point| median(&point.samples[index], |s| s.cpu))
+                .collect()
+        };
+        for (index, target) in targets.iter().enumerate() {
+            if let Target::Gateway(_) = target {
+                self.goals.flat(target.name(), over, &cpu(index), &cpu(0));
+            }
         }
     }
-    Ok(())
+
+    async fn starts(&mut self, targets: &[Target]) -> Fallible<()> {
+        self.report.begin_table(
+            "From the start of the process until it says SERVING",
+            &["gateway", "median ms", "worst ms"],
+        );
+        for target in targets {
+            let Target::Gateway(_) = target else { continue };
+            for tls in [false, true] {
+                let site = Site::start(tls)?;
+                let mut times = Vec::new();
+                for _ in 0..STARTS {
+                    let time: Duration = target::time_to_serving(target, &site).await?;
+                    times.push(time.as_secs_f64() * 1e3);
+                }
+                let worst = times.iter().copied().fold(0.0, f64::max);
+                let name = format!("{}{}", target.name(), if tls { ", TLS" } else { "" });
+                self.goals.at_most(
+                    &format!("{name}, from start to SERVING"),
+                    goals::START,
+                    worst,
+                    " ms",
+                );
+                self.report.row(&[
+                    name,
+                    format!("{:.1}", median_of(times)),
+                    format!("{worst:.1}"),
+                ]);
+            }
+        }
+        Ok(())
+    }
 }
 
-fn sweep_row(point: usize, target: &Target, samples: &[Sample], floor: &[Sample]) -> Vec<String> {
+/// The median of what p99 is beyond the floor's in the same round, in milliseconds.
+fn p99_beyond(samples: &[Sample], floor: &[Sample]) -> f64 {
+    let rounds = samples.iter().zip(floor);
+    median_of(
+        rounds
+            .map(|(sample, floor)| sample.p99 - floor.p99)
+            .collect(),
+    )
+}
+
+fn rates_row(due: &str, target: &Target, samples: &[Sample], p99_beyond: f64) -> Vec<String> {
     vec![
-        point.to_string(),
+        due.to_owned(),
+        target.name().to_owned(),
+        format!("{:.2}", median(samples, |s| s.p50)),
+        format!("{:.2}", median(samples, |s| s.p99)),
+        format!("{:.2}", median(samples, |s| s.p999)),
+        format!("{p99_beyond:+.2}"),
+        format!("{:.1}", median(samples, |s| s.cpu)),
+        failures(samples).to_string(),
+    ]
+}
+
+fn sweep_row(at: usize, target: &Target, samples: &[Sample], floor: &[Sample]) -> Vec<String> {
+    vec![
+        at.to_string(),
         target.name().to_owned(),
         format!("{:.1}", median(samples, |s| s.cpu)),
         format!("{:.2}", ratio(samples, floor, |s| s.cpu)),
@@ -251,29 +379,4 @@ fn sweep_row(point: usize, target: &Target, samples: &[Sample], floor: &[Sample]
         format!("{:.1}", median(samples, |s| s.peak)),
         failures(samples).to_string(),
     ]
-}
-
-async fn starts(targets: &[Target]) -> Fallible<()> {
-    let table = Table::begin(
-        "From the start of the process until it says SERVING",
-        &["gateway", "median ms", "worst ms"],
-    );
-    for target in targets {
-        let Target::Gateway(_) = target else { continue };
-        for tls in [false, true] {
-            let site = Site::start(tls)?;
-            let mut times = Vec::new();
-            for _ in 0..STARTS {
-                let time: Duration = target::time_to_serving(target, &site).await?;
-                times.push(time.as_secs_f64() * 1e3);
-            }
-            let worst = times.iter().copied().fold(0.0, f64::max);
-            table.row(&[
-                format!("{}{}", target.name(), if tls { ", TLS" } else { "" }),
-                format!("{:.1}", median_of(times)),
-                format!("{worst:.1}"),
-            ]);
-        }
-    }
-    Ok(())
 }
