@@ -24,6 +24,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     tonic_prost_build::configure()
         .build_transport(false)
+        .codec_path("crate::codec::Protobuf")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())
 }

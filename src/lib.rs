@@ -11,11 +11,12 @@
 //! 6. [`error`] holds the table of what a caller is told when one of these fails.
 //!
 //! Beside the path: [`config`] reads flags and environment, [`reload`] reads files again that
-//! change, [`context`] is what travels with a call, [`telemetry`] is what an operator sees of it,
-//! [`admin`] the port where that is asked for, [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks
-//! a running gateway for its health.
+//! change, [`context`] is what travels with a call, [`codec`] reads and writes messages,
+//! [`telemetry`] is what an operator sees of it, [`admin`] the port where that is asked for,
+//! [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks a running gateway for its health.
 
 pub mod admin;
+pub mod codec;
 pub mod config;
 pub mod context;
 pub mod error;
