@@ -43,8 +43,11 @@ fn root_cause(status: &Status) -> String {
     while let Some(deeper) = cause.and_then(StdError::source) {
         cause = Some(deeper);
     }
-    cause.map_or_else(
-        || format!("{:?}: {}", status.code(), status.message()),
-        ToString::to_string,
-    )
+    match cause {
+        None => format!("{:?}: {}", status.code(), status.message()),
+        Some(cause) if cause.is::<h2::Error>() => {
+            format!("no HTTP/2 in plaintext ({cause}); with TLS, ask the admin port")
+        }
+        Some(cause) => cause.to_string(),
+    }
 }

@@ -215,10 +215,15 @@ impl CallerArgs {
             key: key.clone(),
             client_ca: self.client_ca.clone(),
         };
-        check_tls(&files)
-            .map_err(|error| problems.add(error.flag(), error))
-            .map_err(|()| Noted)?;
-        Ok(Some(files))
+        match check_tls(&files) {
+            Ok(()) => Ok(Some(files)),
+            Err(unusable) => {
+                for error in unusable {
+                    problems.add(error.flag(), error);
+                }
+                Err(Noted)
+            }
+        }
     }
 
     fn jwt(&self, problems: &mut Problems) -> Result<Option<JwtConfig>, Noted> {

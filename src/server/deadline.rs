@@ -81,6 +81,10 @@ where
             });
         let call = self.inner.call(request);
         Box::pin(async move {
+            // Else the call would get as far as it does at one go, which may be out of the gateway.
+            if Instant::now() >= deadline {
+                return Err(Ended::Late.error(Sent::No));
+            }
             let ended = tokio::select! {
                 biased;
                 answered = timeout_at(deadline, call) => match answered {
@@ -105,11 +109,11 @@ enum Ended {
 impl Ended {
     fn error(self, sent: Sent) -> Error {
         match (self, sent) {
+            (Self::Late, sent) => Error::new(Loss::DeadlineExceeded(sent)),
             // UNAVAILABLE, which clients repeat by themselves, is for what never left.
             (Self::ByTheGateway, Sent::No) => Error::new(Refusal::Draining),
-            (Self::Late, _) | (Self::ByTheGateway, Sent::Maybe) => {
-                Error::new(Loss::DeadlineExceeded(sent))
-            }
+            (Self::ByTheGateway, Sent::Maybe) => Error::new(Loss::DeadlineExceeded(sent))
+                .saying("it was the gateway's own, for calls on a connection that it closes"),
         }
     }
 }

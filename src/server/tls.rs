@@ -86,9 +86,23 @@ pub(super) fn follow(
     })
 }
 
-/// Whether these files can be used.
-pub fn check(files: &TlsFiles) -> Result<(), TlsError> {
-    read(files).map(drop)
+/// Whether these files can be used; if not, what is wrong with each.
+pub fn check(files: &TlsFiles) -> Result<(), Vec<TlsError>> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let client_ca = files.client_ca.as_ref();
+    let of_its_own: Vec<_> = [
+        certificates(&files.cert, "tls-cert").err(),
+        private_key(&files.key).err(),
+        client_ca.and_then(|file| client_verifier(file, provider).err()),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if of_its_own.is_empty() {
+        read(files).map(drop).map_err(|error| vec![error])
+    } else {
+        Err(of_its_own)
+    }
 }
 
 /// Sessions are not resumed across a change: each configuration has a cache of its own, so that a CA
@@ -96,8 +110,7 @@ pub fn check(files: &TlsFiles) -> Result<(), TlsError> {
 fn read(files: &TlsFiles) -> Result<Read, TlsError> {
     let chain = certificates(&files.cert, "tls-cert")?;
     let expires = chain.first().and_then(|leaf| end_of_validity(leaf));
-    let key = PrivateKeyDer::from_pem_file(&files.key)
-        .map_err(|_| unreadable("tls-key", "can't be read as a PEM file with a private key"))?;
+    let key = private_key(&files.key)?;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
@@ -144,6 +157,11 @@ fn certificates(
         return Err(unreadable(flag, "holds no certificate"));
     }
     Ok(certificates)
+}
+
+fn private_key(file: &PathBuf) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_file(file)
+        .map_err(|_| unreadable("tls-key", "can't be read as a PEM file with a private key"))
 }
 
 fn unreadable(flag: &'static str, problem: &'static str) -> TlsError {

@@ -22,14 +22,12 @@ use tonic_reflection::pb::v1::{
 
 use crate::{
     support::{
-        Config, Gateway, Told, Upstream,
+        CREATED, Config, Gateway, Told, Upstream,
         certificates::{Authority, Secret},
         create_request, logs, told,
     },
     tls::{NAME, connect, gateway_with, until},
 };
-
-const CREATED: &str = include_str!("../fixtures/created.json");
 
 fn refused(code: Code, reason: &str) -> Told {
     Told {

@@ -6,14 +6,13 @@ use onboardflow_gateway::telemetry::Closed;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{
-    Config, Gateway, Upstream, create_request,
+    CREATED, Config, Gateway, Upstream, create_request,
     peer::{
         CONTINUATION, CREATE, END_HEADERS, GOAWAY, HEADERS, PING, Peer, RST_STREAM, SETTINGS,
         WINDOW_UPDATE, call, frame, headers,
     },
 };
 
-const CREATED: &str = include_str!("../fixtures/created.json");
 const SHORT: Duration = Duration::from_millis(200);
 
 /// A gateway before an upstream that is well, changed by this.

@@ -17,12 +17,10 @@ use tonic_health::pb::{
 };
 
 use crate::support::{
-    Config, Gateway, Upstream, create_request, logs,
+    CREATED, Config, Gateway, Upstream, create_request, logs,
     peer::{GOAWAY, Peer, call},
     response, told,
 };
-
-const CREATED: &str = include_str!("../fixtures/created.json");
 
 /// An upstream that says that a request has come, and answers it after this time.
 async fn slow(pause: Duration) -> (Upstream, mpsc::UnboundedReceiver<()>) {

@@ -35,7 +35,10 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--max-connection-age=0s", "--max-connection-idle=x"], &["--max-connection-age:", "--max-connection-idle:"]),
     (&["--tls-cert=/nowhere"], &["--tls-key: is required"]),
     (&["--tls-key=/nowhere"], &["--tls-cert: is required"]),
-    (&["--tls-cert=/nowhere", "--tls-key=/nowhere"], &["--tls-cert: can't be read"]),
+    (
+        &["--tls-cert=/nowhere", "--tls-key=/nowhere", "--client-ca=/nowhere"],
+        &["--tls-cert: can't be read", "--tls-key: can't be read", "--client-ca: can't be read"],
+    ),
     (&["--client-ca=/nowhere"], &["--client-ca: needs --tls-cert"]),
     (&["--allow-caller=web.svc"], &["--allow-caller: needs --client-ca or --jwks-file"]),
     (&["--allow-caller=web.svc,*"], &["--allow-caller: `*` may only stand"]),

@@ -18,10 +18,8 @@ use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    Config, Gateway, Told, Upstream, create_request, response, told, update_request,
+    CREATED, Config, Gateway, Told, Upstream, create_request, response, told, update_request,
 };
-
-const CREATED: &str = include_str!("../fixtures/created.json");
 
 /// An upstream that says when a request has come, answers when it is told to, and says when the
 /// connection is closed instead.

@@ -20,14 +20,13 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint, channel::Change};
 
 use crate::{
     support::{
-        Config, Gateway, Upstream,
+        CREATED, Config, Gateway, Upstream,
         certificates::{Authority, Leaf, Secret},
         create_request,
     },
     tls::{NAME, presented, until},
 };
 
-const CREATED: &str = include_str!("../fixtures/created.json");
 const CLIENTS: usize = 4;
 const ROTATIONS: usize = 10;
 const AGE: Duration = Duration::from_millis(300);

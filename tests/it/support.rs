@@ -33,6 +33,9 @@ pub const KEY: &str = "5ec2e7000000000000000000000000000000c0de";
 /// An address that must not turn up where it doesn't belong.
 pub const EMAIL: &str = "test@onboardflow.com";
 
+/// OnboardFlow's reply to the create of the specification's worked example.
+pub const CREATED: &str = include_str!("../fixtures/created.json");
+
 /// The request of the specification's worked example.
 pub fn create_request() -> CreateCustomerRequest {
     CreateCustomerRequest {

@@ -19,13 +19,12 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tonic::transport::{Channel, ClientTlsConfig, Error};
 
 use crate::support::{
-    Config, Gateway, Upstream,
+    CREATED, Config, Gateway, Upstream,
     certificates::{Authority, Leaf, Secret},
     create_request, logs,
     peer::Peer,
 };
 
-const CREATED: &str = include_str!("../fixtures/created.json");
 /// What clients know the gateway as.
 pub const NAME: &str = "gateway.test";
 

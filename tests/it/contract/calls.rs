@@ -9,11 +9,11 @@ use secrecy::SecretString;
 use tonic::Request;
 
 use crate::support::{
-    Config, Gateway, KEY, Received, Upstream, create_request, customer, told, update_request,
+    CREATED, Config, Gateway, KEY, Received, Upstream, create_request, customer, told,
+    update_request,
 };
 
-/// The replies of the specification's worked example.
-const CREATED: &str = include_str!("../../fixtures/created.json");
+/// The reply of the specification's worked example to an update.
 const UPDATED: &str = include_str!("../../fixtures/updated.json");
 
 /// The request body of the worked example, to the byte.

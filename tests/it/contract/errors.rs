@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use onboardflow_gateway::config::Credentials;
+use hyper_util::{client::legacy::Client, rt::TokioExecutor};
+use onboardflow_gateway::{
+    config::Credentials, proto::customer_service_client::CustomerServiceClient,
+};
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    Config, Gateway, KEY, Told, Upstream, create_request, nobody, response, told, update_request,
+    CREATED, Config, Gateway, KEY, Told, Upstream, create_request, nobody, response, told,
+    update_request,
 };
 
 /// What both calls are told when the upstream says this. Each has a gateway of its own, as a gateway
@@ -227,6 +231,31 @@ async fn a_deadline_that_passes_before_the_answer() {
             http_status: None,
         }
     );
+}
+
+#[tokio::test]
+async fn a_deadline_that_has_passed_at_arrival_sends_nothing() {
+    let upstream = Upstream::answering(200, CREATED).await;
+    let gateway = Gateway::before(upstream.url()).await;
+    // tonic's own transport would keep the timeout itself.
+    let http2 = Client::builder(TokioExecutor::new())
+        .http2_only(true)
+        .build_http();
+    let origin = format!("http://{}", gateway.address).parse().unwrap();
+    let mut client = CustomerServiceClient::with_origin(http2, origin);
+    for timeout in ["0S", "1n"] {
+        let mut request = Request::new(create_request());
+        let metadata = request.metadata_mut();
+        metadata.insert("grpc-timeout", timeout.parse().unwrap());
+        let told = told(&client.create_customer(request).await.unwrap_err());
+        assert_eq!(
+            (told.code, told.write.as_str()),
+            (Code::DeadlineExceeded, "not_sent"),
+            "{timeout}"
+        );
+    }
+    gateway.stop().await;
+    assert!(upstream.received().is_empty());
 }
 
 #[tokio::test]

@@ -17,11 +17,9 @@ use tokio::{
 use url::Url;
 
 use crate::support::{
-    Chance, Config, Fault, Faulty, Gateway, Http2, Manner, Upstream, acceptor, answer,
+    CREATED, Chance, Config, Fault, Faulty, Gateway, Http2, Manner, Upstream, acceptor, answer,
     create_request, resolver, told,
 };
-
-const CREATED: &str = include_str!("../../fixtures/created.json");
 
 /// The commonest failure in life.
 #[tokio::test]

@@ -9,9 +9,9 @@ use onboardflow_gateway::{
 use tonic::Request;
 use tonic_types::StatusExt as _;
 
-use crate::support::{Config, Gateway, Upstream, create_request, response, told, update_request};
-
-const CREATED: &str = include_str!("../../fixtures/created.json");
+use crate::support::{
+    CREATED, Config, Gateway, Upstream, create_request, response, told, update_request,
+};
 
 #[tokio::test]
 async fn an_update_is_tried_again_after_502_and_a_create_is_not() {

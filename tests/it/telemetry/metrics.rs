@@ -11,9 +11,7 @@ use onboardflow_gateway::{
     proto::{CreateCustomerRequest, CreateCustomerResponse},
 };
 
-use crate::support::{Config, Gateway, Upstream, create_request, update_request};
-
-const CREATED: &str = include_str!("../../fixtures/created.json");
+use crate::support::{CREATED, Config, Gateway, Upstream, create_request, update_request};
 
 /// The value of the one series whose line starts with this name and holds all of these labels.
 fn value(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {

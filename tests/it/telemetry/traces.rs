@@ -13,9 +13,7 @@ use opentelemetry_sdk::{
 };
 use tonic::Request;
 
-use crate::support::{Config, Gateway, Upstream, create_request};
-
-const CREATED: &str = include_str!("../../fixtures/created.json");
+use crate::support::{CREATED, Config, Gateway, Upstream, create_request};
 
 #[derive(Clone, Debug, Default)]
 struct Kept(Arc<Mutex<Vec<SpanData>>>);
