@@ -12,6 +12,7 @@ mod upstream;
 
 use std::{net::SocketAddr, time::Duration};
 
+use http::uri::Authority;
 use tracing_subscriber::EnvFilter;
 
 pub use self::{
@@ -167,10 +168,11 @@ impl SandboxArgs {
 
 impl HealthcheckArgs {
     /// The address to ask, or what is wrong with it.
-    pub fn check(self) -> Result<SocketAddr, Problems> {
+    pub fn check(self) -> Result<Authority, Problems> {
         let mut problems = Problems::default();
-        let address = problems.check("addr", self.address);
-        problems.finish(address)
+        let address = self.address;
+        let address = address.map_err(|problem| problems.add_named("ADDR", problem));
+        problems.finish(address.ok())
     }
 }
 

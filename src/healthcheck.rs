@@ -1,7 +1,8 @@
 //! Asks a running gateway for its health, as an exec probe does.
 
-use std::{error::Error as StdError, net::SocketAddr, time::Duration};
+use std::{error::Error as StdError, time::Duration};
 
+use http::{Uri, uri::Authority};
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use tonic::{Status, body::Body};
 use tonic_health::pb::{
@@ -14,18 +15,18 @@ use crate::error::Source;
 const TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Fails unless the gateway at `address` says in time that it is SERVING.
-pub async fn check(address: SocketAddr) -> Result<(), Source> {
-    let asked = tokio::time::timeout(TIMEOUT, ask(address)).await;
+pub async fn check(address: Authority) -> Result<(), Source> {
+    let asked = tokio::time::timeout(TIMEOUT, ask(&address)).await;
     asked
         .unwrap_or_else(|_| Err("no answer in time".into()))
         .map_err(|why| format!("{address} is not SERVING: {why}").into())
 }
 
-async fn ask(address: SocketAddr) -> Result<(), Source> {
+async fn ask(address: &Authority) -> Result<(), Source> {
     let http = Client::builder(TokioExecutor::new())
         .http2_only(true)
         .build_http::<Body>();
-    let origin = http::Uri::try_from(format!("http://{address}"))?;
+    let origin = Uri::try_from(format!("http://{address}"))?;
     let answer = HealthClient::with_origin(http, origin)
         .check(HealthCheckRequest::default())
         .await

@@ -5,9 +5,12 @@
 use std::{ffi::OsString, net::SocketAddr, time::Duration};
 
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use http::uri::Authority;
 
 use super::{
-    checked::{Checked, address, boolean, checked, choice, duration, size, timeout, variable},
+    checked::{
+        Checked, address, authority, boolean, checked, choice, duration, size, timeout, variable,
+    },
     listener::{CallerArgs, ConnectionArgs},
     telemetry::Effective,
     upstream::UpstreamArgs,
@@ -87,9 +90,9 @@ pub struct SandboxArgs {
 /// Flags of `healthcheck`.
 #[derive(Debug, Args)]
 pub struct HealthcheckArgs {
-    /// Address of a gateway's admin port, or of its gRPC port where that is in plaintext.
-    #[arg(value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = checked(address))]
-    pub(super) address: Checked<SocketAddr>,
+    /// Host and port of a gateway's admin port, or of its gRPC port where that is in plaintext.
+    #[arg(value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = checked(authority))]
+    pub(super) address: Checked<Authority>,
 }
 
 /// Flags that `serve` and `sandbox` have alike, defaults included.

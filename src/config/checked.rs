@@ -7,6 +7,7 @@
 use std::{convert::Infallible, env, ffi::OsString, fmt, net::SocketAddr, time::Duration};
 
 use clap::ValueEnum;
+use http::uri::Authority;
 use url::Url;
 
 /// A value, or why it isn't one.
@@ -22,9 +23,9 @@ impl Problems {
         self.0.push(format!("--{flag}: {problem}"));
     }
 
-    /// Notes a problem with a variable that has no flag.
-    pub(super) fn add_variable(&mut self, variable: &str, problem: impl fmt::Display) {
-        self.0.push(format!("{variable}: {problem}"));
+    /// Notes a problem with an argument or a variable that has no flag.
+    pub(super) fn add_named(&mut self, name: &str, problem: impl fmt::Display) {
+        self.0.push(format!("{name}: {problem}"));
     }
 
     /// The value, if it is one; notes the problem otherwise.
@@ -73,6 +74,14 @@ pub(super) fn checked<T>(
 pub(super) fn address(text: &str) -> Checked<SocketAddr> {
     text.parse()
         .map_err(|_| "must be an IP address and port, such as 127.0.0.1:50051 or [::]:50051")
+}
+
+/// A host, by name or number, and a port.
+pub(super) fn authority(text: &str) -> Checked<Authority> {
+    text.parse()
+        .ok()
+        .filter(|address: &Authority| address.port_u16().is_some() && !text.contains('@'))
+        .ok_or("must be a host and a port, such as localhost:9090")
 }
 
 pub(super) fn duration(text: &str) -> Checked<Duration> {

@@ -59,7 +59,7 @@ pub(super) struct CallerArgs {
     #[arg(long, value_name = "AUDIENCE")]
     jwt_audience: Option<String>,
     /// A caller that may call, by a SAN of its certificate (DNS name or URI, such as a SPIFFE id) or
-    /// the subject of its token. A `*` as the last path segment or label stands for any one.
+    /// the subject of its token. A `*` stands for any one last path segment, or first label of a DNS name.
     /// Repeatable, or separated by commas; without it, everyone that is identified may.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     allow_caller: Vec<String>,

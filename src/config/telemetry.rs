@@ -38,7 +38,7 @@ impl Tracing {
             Some("otlp") => true,
             None => otlp("ENDPOINT").is_some(),
             Some(_) => {
-                problems.add_variable("OTEL_TRACES_EXPORTER", "must be otlp or none");
+                problems.add_named("OTEL_TRACES_EXPORTER", "must be otlp or none");
                 return None;
             }
         };
@@ -46,7 +46,7 @@ impl Tracing {
             return Some(Self::Off);
         }
         if otlp("PROTOCOL").is_some_and(|protocol| protocol != "http/protobuf") {
-            problems.add_variable(
+            problems.add_named(
                 "OTEL_EXPORTER_OTLP_PROTOCOL",
                 "must be http/protobuf, the only one that the gateway speaks",
             );
@@ -56,7 +56,7 @@ impl Tracing {
             Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
         };
         if otlp("ENDPOINT").is_some_and(|endpoint| !is_usable(&endpoint)) {
-            problems.add_variable(
+            problems.add_named(
                 "OTEL_EXPORTER_OTLP_ENDPOINT",
                 "must be an http or https URL",
             );

@@ -247,8 +247,8 @@ impl Loss {
             Self::DeadlineExceeded(sent) => {
                 row(Code::DeadlineExceeded, "DEADLINE_EXCEEDED", sent.write())
             }
-            // gRPC clients repeat UNAVAILABLE by themselves: a create never gets it once bytes
-            // have left.
+            // gRPC clients repeat UNAVAILABLE by themselves: a create whose fate is
+            // unknown never gets it.
             Self::Connection(Effect::Creates) => {
                 row(Code::Unknown, "UPSTREAM_CONNECTION_LOST", Write::Unknown)
             }

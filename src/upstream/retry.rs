@@ -215,7 +215,7 @@ mod tests {
         lost.into_iter().chain(timed_out).chain(answered)
     }
 
-    /// The rule of design.md, written down another way.
+    /// The table of docs/faults.md, written down another way.
     fn may_repeat(effect: Effect, reached: Reached, outcome: Outcome) -> bool {
         let is_lost = !matches!(outcome, Outcome::Answered(_));
         match effect {

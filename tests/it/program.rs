@@ -173,6 +173,9 @@ async fn health_is_asked_by_the_program_itself() {
             .code()
     };
     assert_eq!(ask(address).await, Some(0));
+    let by_name = format!("localhost:{}", address.port());
+    let by_name = gateway(&["healthcheck", &by_name], &[]).status().await;
+    assert!(by_name.unwrap().success());
     terminate(&child).await;
     let _ = child.wait_with_output().await.unwrap();
     assert_eq!(ask(address).await, Some(1));
