@@ -6,6 +6,7 @@
 
 use std::{
     convert::Infallible,
+    future,
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll, ready},
@@ -21,7 +22,7 @@ use tracing::{Level, event};
 
 use crate::{
     context::{Caller, Context},
-    error::{Answer, Error, Kind, Loss, Refusal, Write},
+    error::{Answer, Error, Kind, Loss, Refusal, Row, Write},
     rest::KeyHolder,
     telemetry::{Method, Telemetry, code_name},
 };
@@ -147,6 +148,9 @@ impl Future for Observed {
 impl Drop for Observed {
     fn drop(&mut self) {
         if let Some(call) = self.call.take() {
+            // What left is known for certain once the attempt is dropped; a field would be dropped
+            // only after this.
+            self.answered = Box::pin(future::pending());
             call.cancelled();
         }
     }
@@ -186,19 +190,20 @@ impl Call {
     }
 
     fn failed(self, failed: &Failed) {
-        let row = failed.kind.row();
+        // As the caller was told: an earlier attempt may say more than the last one.
+        let row = Row {
+            write: failed.write,
+            ..failed.kind.row()
+        };
         let duration = self.ended(row.code);
-        self.layer
-            .telemetry
-            .metrics
-            .calls
-            .failed(&self.method, failed.kind);
+        let calls = &self.layer.telemetry.metrics.calls;
+        calls.failed(&self.method, failed.kind, failed.write);
         self.context.trace.end(row.code, Some(row));
         macro_rules! failed_at {
             ($level:ident) => {
                 log!(self, $level, duration, row.code, {
                     reason = row.reason,
-                    write = failed.write.as_str(),
+                    write = row.write.as_str(),
                     http_status = failed.http_status.as_ref().map(StatusCode::as_u16),
                 }, "{}", failed.cause)
             };

@@ -17,7 +17,7 @@ use tonic::Code;
 
 use super::histogram::Histogram;
 use crate::{
-    error::{Kind, Refusal, Row},
+    error::{Kind, Refusal, Row, Write},
     proto,
 };
 
@@ -134,8 +134,11 @@ impl Calls {
     }
 
     /// Counts a call that failed.
-    pub fn failed(&self, method: &Method, kind: Kind) {
-        let row = kind.row();
+    pub fn failed(&self, method: &Method, kind: Kind, write: Write) {
+        let row = Row {
+            write,
+            ..kind.row()
+        };
         if let Kind::Refused(refusal) = kind {
             self.refusals[refusal as usize].inc();
         }
@@ -241,7 +244,12 @@ impl Families {
     /// All rows of the table of failures, so that a rate is right from the first one on.
     fn failures(&self, method: &str) -> Vec<(Row, Counter)> {
         let mut failures: Vec<(Row, Counter)> = Vec::new();
-        for row in Kind::all().map(Kind::row) {
+        // After an attempt that may have been taken, a refusal leaves the write unknown.
+        let after_another = |row: Row| {
+            let write = Write::Unknown;
+            [row, Row { write, ..row }]
+        };
+        for row in Kind::all().map(Kind::row).flat_map(after_another) {
             if failures.iter().any(|(known, _)| *known == row) {
                 continue;
             }

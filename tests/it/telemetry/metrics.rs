@@ -1,8 +1,11 @@
 //! Metrics, after calls of known fates.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Request, client::Grpc};
 use tonic_prost::ProstCodec;
 
@@ -11,7 +14,9 @@ use onboardflow_gateway::{
     proto::{CreateCustomerRequest, CreateCustomerResponse},
 };
 
-use crate::support::{CREATED, Config, Gateway, Upstream, create_request, update_request};
+use crate::support::{
+    CREATED, Config, Gateway, Upstream, create_request, logs, response, told, update_request,
+};
 
 /// The value of the one series whose line starts with this name and holds all of these labels.
 fn value(metrics: &str, name: &str, labels: &[&str]) -> Option<f64> {
@@ -131,7 +136,8 @@ async fn a_callers_own_key_that_is_refused_looked_like_the_gateways() {
 
     let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
     let refused = |code| {
-        let labels = [r#"reason="UPSTREAM_CREDENTIALS_REJECTED""#, code, "Create"];
+        let reason = r#"reason="UPSTREAM_CREDENTIALS_REJECTED""#;
+        let labels = [reason, code, r#"write="rejected""#, "Create"];
         value(&metrics, "onboardflow_gateway_failures_total", &labels)
     };
     let callers = r#"rpc_response_status_code="UNAUTHENTICATED""#;
@@ -200,6 +206,62 @@ async fn a_caller_that_goes_is_counted() {
         Some(0.0)
     );
     drop(client);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_write_whose_caller_went_was_logged_as_not_sent() {
+    let upstream =
+        Upstream::with(|mut stream| async move { while stream.read_u8().await.is_ok() {} }).await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let mut request = Request::new(create_request());
+    let metadata = request.metadata_mut();
+    metadata.insert("x-request-id", "went-away-5d0c".parse().unwrap());
+    tokio::time::timeout(Duration::from_millis(200), gateway.create(request))
+        .await
+        .unwrap_err();
+
+    let line = loop {
+        let logs = logs::so_far();
+        let of_call = |line: &&str| line.contains("went-away-5d0c") && line.contains("caller went");
+        if let Some(line) = logs.lines().find(of_call) {
+            break line.to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(line.contains(r#"write="unknown""#), "{line}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_refusal_after_a_lost_attempt_was_counted_as_rejected() {
+    let is_first = AtomicBool::new(true);
+    let refusal = response(400, &[], "{}");
+    let upstream = Upstream::with(move |mut stream| {
+        let is_first = is_first.swap(false, Ordering::Relaxed);
+        let refusal = refusal.clone();
+        async move {
+            if !is_first {
+                stream.write_all(&refusal).await.unwrap();
+            }
+        }
+    })
+    .await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let told = told(&gateway.update(update_request()).await.unwrap_err());
+    assert_eq!(
+        (told.reason.as_str(), told.write.as_str()),
+        ("UPSTREAM_REJECTED", "unknown")
+    );
+
+    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
+    let failures = |write| {
+        let labels = ["UpdateCustomer", r#"reason="UPSTREAM_REJECTED""#, write];
+        let labels = [&labels[..], &[r#"code="INVALID_ARGUMENT""#]].concat();
+        value(&metrics, "onboardflow_gateway_failures_total", &labels)
+    };
+    assert_eq!(failures(r#"write="unknown""#), Some(1.0));
+    assert_eq!(failures(r#"write="rejected""#), Some(0.0));
     gateway.stop().await;
 }
 
