@@ -171,8 +171,9 @@ impl Breaker {
         if let Some((scope, _)) = state.covering(self.scope(site)) {
             state.open.remove(&scope);
             info!("the circuit breaker closes: OnboardFlow answers again");
-            self.show(&state);
         }
+        state.forget_abandoned(self.config.open_at_most);
+        self.show(&state);
         self.troubled
             .store(!state.open.is_empty(), Ordering::Relaxed);
     }
@@ -188,16 +189,16 @@ impl Breaker {
             }
             return;
         }
+        state.forget_abandoned(self.config.open_at_most);
         let run = state.lengthen_run(scope);
-        if run.failures >= self.config.failures {
+        if run.failures >= self.config.failures && state.open(run.scope, self.config.open_for) {
             warn!(
                 failures = run.failures,
                 one_site = run.scope != Scope::All,
                 "the circuit breaker opens: OnboardFlow keeps failing"
             );
-            state.open(run.scope, self.config.open_for);
-            self.show(&state);
         }
+        self.show(&state);
     }
 }
 
@@ -228,7 +229,15 @@ impl State {
         run
     }
 
-    fn open(&mut self, scope: Scope, lasts: Duration) {
+    /// Lets go of sites that nobody has called for a while since a call would have been let through.
+    fn forget_abandoned(&mut self, after: Duration) {
+        let now = Instant::now();
+        self.open
+            .retain(|scope, open| *scope == Scope::All || open.probing || now < open.until + after);
+    }
+
+    /// False where too many are open already.
+    fn open(&mut self, scope: Scope, lasts: Duration) -> bool {
         let now = Instant::now();
         self.run = None;
         if scope == Scope::All {
@@ -236,7 +245,7 @@ impl State {
         } else if self.open.len() >= MAX_SITES {
             self.open.retain(|_, open| now < open.until);
             if self.open.len() >= MAX_SITES {
-                return;
+                return false;
             }
         }
         let open = Open {
@@ -245,6 +254,7 @@ impl State {
             probing: false,
         };
         self.open.insert(scope, open);
+        true
     }
 
     /// For the metric: `Open` where calls are refused, be they one site's.

@@ -126,3 +126,17 @@ async fn a_success_ends_a_run() {
     }
     assert!(!is_open(&breaker, "a"));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_site_that_nobody_calls_any_more_is_let_go() {
+    let breaker = breaker();
+    for _ in 0..3 {
+        find(&breaker, "mistyped", Health::Failing);
+    }
+    find(&breaker, "b", Health::Up);
+    assert_eq!(breaker.state().shown(), BreakerState::Open);
+    advance(breaker.config.open_for + breaker.config.open_at_most).await;
+    find(&breaker, "b", Health::Up);
+    assert_eq!(breaker.state().shown(), BreakerState::Closed);
+    assert!(!breaker.troubled.load(Ordering::Relaxed));
+}
