@@ -63,6 +63,13 @@ impl Context {
         }
     }
 
+    /// The moment halfway from now to the deadline.
+    #[must_use]
+    pub fn halfway(&self) -> Instant {
+        let now = Instant::now();
+        now + self.deadline.saturating_duration_since(now) / 2
+    }
+
     /// The request id as text.
     #[must_use]
     pub fn request_id(&self) -> &str {

@@ -7,7 +7,7 @@ use super::{
     breaker::Health,
     credentials::Key,
     http::Failure,
-    retry::{self, Decision, Means, Outcome, Reached, Why},
+    retry::{self, Decision, Means, Outcome, Reached, Reservation, Why},
 };
 use crate::{
     context::Context,
@@ -41,28 +41,31 @@ impl Upstream {
             let earlier = before.as_ref().map_or(Sent::No, |(ended, earlier)| {
                 fate_after(retry::outcome(ended).0, *earlier)
             });
-            let left = self.shared.max_attempts.saturating_sub(made + 1);
-            let ended = match self.admitted(call, key, effect, context, left).await {
+            let may_repeat = effect == Effect::Updates && made + 1 < self.shared.max_attempts;
+            let reserved = may_repeat.then(|| self.shared.budget.reserve()).flatten();
+            let makes_room = reserved.is_some();
+            let ended = match self.admitted(call, key, context, makes_room).await {
                 Ok(ended) => ended,
                 // What came before says more than that no further attempt was allowed.
                 Err(refusal) => return before.map_or(Err(refusal), |last| conclude(last, effect)),
             };
             made += 1;
-            match self.again(&ended, effect, context, made).await {
+            match self.again(&ended, effect, context, made, reserved).await {
                 Decision::Repeat => before = Some((ended, earlier)),
                 Decision::Final(_) => return conclude((ended, earlier), effect),
             }
         }
     }
 
-    /// Makes one attempt, if quota and breaker allow it, and tells them how it ended.
+    /// Makes one attempt, if quota and breaker allow it, and tells them how it ended. It may make
+    /// room for the next one, for which there is a retry then: only half of the time left is its own.
+    /// A create that has left is never sent again, so it gets all the time there is.
     async fn admitted(
         &self,
         call: &Call,
         key: &Key,
-        effect: Effect,
         context: &Context,
-        attempts_left: u32,
+        makes_room: bool,
     ) -> Result<Result<Reply, Failure>, Error> {
         let shared = &*self.shared;
         let permit = shared
@@ -73,12 +76,11 @@ impl Upstream {
             .quota
             .admit(key, &context.progress)
             .map_err(|delay| Error::new(Refusal::QuotaSpent).retry_after(delay))?;
-        let started = Instant::now();
-        let until = self.attempt_ends(started, effect, context, attempts_left);
         let attempt = shared
             .attempts
             .begin(&call.method, call.path.as_str(), context);
-        let ended = self.http.send(call, key, context, &attempt, until).await;
+        let sent = self.http.send(call, key, context, &attempt, makes_room);
+        let ended = sent.await;
         match &ended {
             Ok(reply) => {
                 attempt.answered(reply.status);
@@ -92,20 +94,6 @@ impl Upstream {
         Ok(ended)
     }
 
-    /// When an attempt has to make room for the next one: halfway to the deadline, where there may
-    /// be a next one. A create that has left is never sent again, so it gets all the time there is.
-    fn attempt_ends(
-        &self,
-        now: Instant,
-        effect: Effect,
-        context: &Context,
-        attempts_left: u32,
-    ) -> Option<Instant> {
-        let may_repeat =
-            effect == Effect::Updates && attempts_left > 0 && self.shared.budget.has_one();
-        may_repeat.then(|| now + context.deadline.saturating_duration_since(now) / 2)
-    }
-
     /// Whether to try again; waits for as long as that takes.
     async fn again(
         &self,
@@ -113,6 +101,7 @@ impl Upstream {
         effect: Effect,
         context: &Context,
         made: u32,
+        reserved: Option<Reservation<'_>>,
     ) -> Decision {
         let shared = &*self.shared;
         let (reached, outcome) = retry::outcome(ended);
@@ -120,11 +109,15 @@ impl Upstream {
             attempts: shared.max_attempts.saturating_sub(made),
             time: context.deadline.saturating_duration_since(Instant::now()),
             delay: shared.backoff.delay(made),
-            budget: shared.budget.has_one(),
+            budget: reserved.is_some() || shared.budget.has_one(),
         };
         let mut decision = retry::decide(effect, reached, outcome, means);
-        if decision == Decision::Repeat && !shared.budget.spend() {
-            decision = Decision::Final(Why::Budget);
+        if decision == Decision::Repeat {
+            match reserved {
+                Some(reserved) => reserved.spend(),
+                None if shared.budget.spend() => {}
+                None => decision = Decision::Final(Why::Budget),
+            }
         }
         let result = match decision {
             Decision::Repeat => "retried",

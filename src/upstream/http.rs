@@ -101,18 +101,19 @@ impl Http {
         }
     }
 
-    /// Sends a call once, and reads what comes back, until `until` if there is such a time. A status
-    /// that is no success is a [`Reply`] like any other.
+    /// Sends a call once, and reads what comes back. A status that is no success is a [`Reply`] like
+    /// any other. To make room for a next attempt, it ends halfway to the deadline, once connected.
     pub(super) async fn send(
         &self,
         call: &Call,
         key: &Key,
         context: &Context,
         attempt: &Attempt,
-        until: Option<Instant>,
+        makes_room: bool,
     ) -> Result<Reply, Failure> {
         loop {
             let lease = self.pool.lease().await.map_err(Failure::unconnected)?;
+            let until = makes_room.then(|| context.halfway());
             let reused = lease.reused;
             match self
                 .exchange(lease, call, key, context, attempt, until)

@@ -2,6 +2,7 @@
 //! [`super::attempts`].
 
 use std::{
+    mem,
     sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
@@ -176,16 +177,48 @@ impl Budget {
         }
     }
 
+    /// Sets a retry aside for an attempt that makes room for it, while at least half of the budget is
+    /// left for those who need one at once.
+    pub(super) fn reserve(&self) -> Option<Reservation<'_>> {
+        let take = |fifths: u32| {
+            fifths
+                .checked_sub(Self::RETRY)
+                .filter(|left| *left >= Self::FULL / 2)
+        };
+        self.change(take).then(|| Reservation(self))
+    }
+
+    fn change(&self, by: impl FnMut(u32) -> Option<u32>) -> bool {
+        let changed = self
+            .fifths
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, by);
+        changed.is_ok()
+    }
+
     pub(super) fn has_one(&self) -> bool {
         self.fifths.load(Ordering::Relaxed) >= Self::RETRY
     }
 
     /// Spends a retry, if there is one.
     pub(super) fn spend(&self) -> bool {
-        let take = |fifths: u32| fifths.checked_sub(Self::RETRY);
-        self.fifths
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-            .is_ok()
+        self.change(|fifths| fifths.checked_sub(Self::RETRY))
+    }
+}
+
+/// A retry that was set aside. It goes back unless it is spent.
+#[derive(Debug)]
+pub(super) struct Reservation<'a>(&'a Budget);
+
+impl Reservation<'_> {
+    pub(super) fn spend(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        self.0
+            .change(|fifths| Some((fifths + Budget::RETRY).min(Budget::FULL)));
     }
 }
 
@@ -287,5 +320,21 @@ mod tests {
             })
             .count();
         assert_eq!(retries, 200);
+    }
+
+    #[test]
+    fn no_more_attempts_make_room_than_there_are_retries_for() {
+        let budget = Budget::new();
+        let reserved: Vec<_> = std::iter::from_fn(|| budget.reserve()).collect();
+        assert_eq!(reserved.len(), 10);
+        assert!(budget.spend(), "half of it is left for others");
+        drop(reserved);
+        let left = std::iter::from_fn(|| budget.spend().then_some(())).count();
+        assert_eq!(left, 19);
+
+        let budget = Budget::new();
+        budget.reserve().unwrap().spend();
+        let left = std::iter::from_fn(|| budget.spend().then_some(())).count();
+        assert_eq!(left, 19);
     }
 }

@@ -14,12 +14,35 @@ use tokio::{
     sync::Barrier,
     time::{advance, sleep},
 };
+use tower::{service_fn, util::BoxCloneSyncService};
 use url::Url;
 
 use crate::support::{
     CREATED, Chance, Config, Fault, Faulty, Gateway, Http2, Manner, Upstream, acceptor, answer,
-    create_request, resolver, told,
+    create_request, resolver, told, update_request,
 };
+
+/// It was given half of its time from before it had a connection, and so none to use it.
+#[tokio::test]
+async fn an_update_gets_its_share_of_the_time_once_it_has_a_connection() {
+    let upstream = Upstream::answering(200, CREATED).await;
+    let address = *upstream
+        .url()
+        .socket_addrs(|| None)
+        .unwrap()
+        .first()
+        .unwrap();
+    let mut config =
+        Config::new(Url::parse(&format!("http://api.test:{}", address.port())).unwrap());
+    config.server.default_timeout = Duration::from_secs(1);
+    config.upstream.resolver = Some(BoxCloneSyncService::new(service_fn(move |_| async move {
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        Ok(vec![address].into_iter())
+    })));
+    let gateway = Gateway::start(config).await;
+    gateway.update(update_request()).await.unwrap();
+    gateway.stop().await;
+}
 
 /// The commonest failure in life.
 #[tokio::test]
