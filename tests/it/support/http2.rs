@@ -174,14 +174,8 @@ async fn converse(
                 Manner::Refuses(most) if counts.refused.load(Relaxed) < most => {
                     counts.refused.fetch_add(1, Relaxed);
                     turned_away.push(id);
-                    write(
-                        &mut stream,
-                        RST_STREAM,
-                        0,
-                        id,
-                        &REFUSED_STREAM.to_be_bytes(),
-                    )
-                    .await?;
+                    let reason = REFUSED_STREAM.to_be_bytes();
+                    write(&mut stream, RST_STREAM, 0, id, &reason).await?;
                 }
                 Manner::GoesAway(after) if is_first && taken == after => {
                     turned_away.push(id);
