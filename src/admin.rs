@@ -10,11 +10,14 @@
 //! | `/log` | what is logged; `PUT` changes it, from this machine alone |
 //! | `grpc.health.v1` | Check and Watch, in plaintext on the same port |
 
-use std::{collections::VecDeque, convert::Infallible, net::SocketAddr, sync::Arc, time::Duration};
+mod refuse;
+
+use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
     extract::{DefaultBodyLimit, State},
+    middleware,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -31,6 +34,7 @@ use tokio::{
 use tower::Service as _;
 use tracing::{debug, info, warn};
 
+use self::refuse::{FromThisMachine, Peer};
 use crate::{
     server::Health,
     telemetry::{Metrics, OPENMETRICS, logs::LogControl},
@@ -56,10 +60,6 @@ pub struct Admin {
     /// What `/config` shows: JSON, without secrets.
     pub config: Arc<str>,
 }
-
-/// Where a request came from.
-#[derive(Clone, Copy, Debug)]
-struct Peer(SocketAddr);
 
 impl Admin {
     /// Answers on `listener` until it is dropped.
@@ -96,6 +96,7 @@ impl Admin {
             .route("/log", get(log).put(set_log))
             .route_service("/grpc.health.v1.Health/{method}", health)
             .layer(DefaultBodyLimit::max(MAX_BODY))
+            .layer(middleware::from_fn(refuse::pages))
             .with_state(self)
     }
 }
@@ -140,20 +141,10 @@ async fn log(State(admin): State<Admin>) -> Response {
     }
 }
 
-/// From this machine alone (which is where `kubectl port-forward` comes from): the level decides
-/// how much the gateway writes.
-async fn set_log(
-    State(admin): State<Admin>,
-    Extension(Peer(peer)): Extension<Peer>,
-    filter: String,
-) -> Response {
+async fn set_log(_: FromThisMachine, State(admin): State<Admin>, filter: String) -> Response {
     let Some(log) = admin.log else {
         return StatusCode::NOT_FOUND.into_response();
     };
-    if !peer.ip().to_canonical().is_loopback() {
-        let from = "the log's level is changed from this machine alone\n";
-        return (StatusCode::FORBIDDEN, from).into_response();
-    }
     match log.set(&filter) {
         Ok(()) => {
             info!(log = log.get(), "the log's level was changed");
@@ -195,7 +186,9 @@ mod tests {
         ] {
             let router = admin.clone().router();
             let router = router.layer(Extension(Peer(peer.parse().unwrap())));
-            let request = Request::put("/log").body(Body::from("debug")).unwrap();
+            let request = Request::put("http://localhost/log")
+                .body(Body::from("debug"))
+                .unwrap();
             let answer = router.oneshot(request).await.unwrap();
             assert_eq!((answer.status(), &*log.get()), (status, filter), "{peer}");
         }

@@ -13,7 +13,7 @@ mod upstream;
 use std::{net::SocketAddr, time::Duration};
 
 use http::uri::Authority;
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 
 pub use self::{
     allow::AllowList,
@@ -69,7 +69,7 @@ pub struct LogConfig {
     /// How a line looks.
     pub format: LogFormat,
     /// Which events there are lines for.
-    pub filter: EnvFilter,
+    pub filter: Targets,
 }
 
 /// How callers are served.

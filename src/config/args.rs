@@ -122,7 +122,7 @@ pub(super) struct SharedArgs {
     /// Format of the log on standard error; `auto` is text on a terminal and JSON elsewhere.
     #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = checked(choice::<LogFormat>))]
     pub(super) log_format: Checked<LogFormat>,
-    /// What to log: a level, or a tracing filter such as `info,onboardflow_gateway=debug`.
+    /// What to log: a level, also by target, as in `info,onboardflow_gateway=debug`.
     #[arg(long, value_name = "FILTER", default_value = "info")]
     pub(super) log: String,
 }

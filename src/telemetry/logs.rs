@@ -7,7 +7,7 @@ use std::{
 
 use tracing::{error, level_filters::LevelFilter};
 use tracing_subscriber::{
-    EnvFilter, Layer, Registry,
+    Layer, Registry,
     filter::Targets,
     fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
@@ -22,7 +22,7 @@ const FOREIGN: LevelFilter = LevelFilter::INFO;
 
 /// Changes what is logged.
 #[derive(Clone, Debug)]
-pub struct LogControl(reload::Handle<EnvFilter, Registry>);
+pub struct LogControl(reload::Handle<Targets, Registry>);
 
 impl LogControl {
     /// What is logged, in the syntax of `--log`.

@@ -23,7 +23,7 @@ use tower::{service_fn, util::BoxCloneSyncService};
 pub use self::{
     fault::{Chance, Fault, Faulty, answer},
     gateway::{Config, Gateway},
-    http::http,
+    http::{http, http_with},
     http2::{Http2, Manner, acceptor},
     upstream::{Received, Upstream, nobody, response},
 };

@@ -9,10 +9,22 @@ use tokio::{
 
 /// Status and body of the answer.
 pub async fn http(method: &str, address: SocketAddr, path: &str, body: &str) -> (u16, String) {
+    let host = format!("host: {address}\r\n");
+    http_with(&host, method, address, path, body).await
+}
+
+/// The same, with these header lines.
+pub async fn http_with(
+    headers: &str,
+    method: &str,
+    address: SocketAddr,
+    path: &str,
+    body: &str,
+) -> (u16, String) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let length = body.len();
     let request = format!(
-        "{method} {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+        "{method} {path} HTTP/1.1\r\n{headers}connection: close\r\ncontent-length: {length}\r\n\r\n{body}"
     );
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut answer = String::new();

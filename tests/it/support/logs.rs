@@ -5,7 +5,12 @@ use std::{
     sync::{Mutex, OnceLock},
 };
 
-use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::{
+    filter::Targets,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 static LINES: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
@@ -35,10 +40,11 @@ impl<'a> MakeWriter<'a> for Lines {
 pub fn keep() {
     static KEEPING: OnceLock<()> = OnceLock::new();
     KEEPING.get_or_init(|| {
-        tracing_subscriber::fmt()
-            .with_env_filter("debug,onboardflow_gateway=trace")
-            .with_ansi(false)
-            .with_writer(Lines)
+        let levels: Targets = "debug,onboardflow_gateway=trace".parse().unwrap();
+        let lines = fmt::layer().with_ansi(false).with_writer(Lines);
+        tracing_subscriber::registry()
+            .with(levels)
+            .with(lines)
             .init();
     });
 }

@@ -12,7 +12,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::support::{Gateway, Upstream, create_request, http};
+use crate::support::{Gateway, Upstream, create_request, http, http_with};
 
 /// The admin port of a gateway with this health, and no log but one that goes nowhere.
 async fn admin(health: &Health, metrics: &Metrics) -> SocketAddr {
@@ -144,4 +144,50 @@ async fn a_misspelt_level_switched_the_log_off() {
     }
     let precise = "warn,onboardflow_gateway::upstream=debug";
     assert_eq!(http("PUT", address, "/log", precise).await.0, 204);
+}
+
+/// `EnvFilter` compiled a field's value as a regex: 147 bytes of it took a minute and 3.3 GiB.
+#[tokio::test]
+async fn a_log_filter_has_no_regex_and_a_bound() {
+    let address = admin(&Health::new().await, &Metrics::new()).await;
+    let set = async |filter: &str| http("PUT", address, "/log", filter).await.0;
+    for filter in [
+        r#"[{code="(a{9}){9}"}]=debug"#,
+        "[call]=debug",
+        "onboardflow_gateway[{code}]=debug",
+        "a.*=debug",
+    ] {
+        assert_eq!(set(filter).await, 400, "{filter}");
+    }
+    let longest = format!("info,{}=debug", "a".repeat(1024 - "info,=debug".len()));
+    assert_eq!(set(&longest).await, 204);
+    assert_eq!(set(&format!("{longest} ")).await, 400, "a byte more");
+}
+
+/// A page that a browser on this machine shows reaches the port by a name of its own (DNS rebinding).
+#[tokio::test]
+async fn no_page_in_a_browser_commands() {
+    let address = admin(&Health::new().await, &Metrics::new()).await;
+    let port = address.port();
+    let set = async |headers: &str| {
+        let headers = format!("{headers}\r\n");
+        let (status, _) = http_with(&headers, "PUT", address, "/log", "debug").await;
+        status
+    };
+    for headers in [
+        format!("host: evil.example:{port}"),
+        format!("host: localhost.evil.example:{port}"),
+        format!("host: {address}\r\norigin: http://evil.example"),
+        format!("host: {address}\r\norigin: null"),
+        "x-no: host".to_owned(),
+    ] {
+        assert_eq!(set(&headers).await, 403, "{headers}");
+    }
+    assert_eq!(get(address, "/log").await.1, "info\n");
+    for host in ["localhost", "LOCALHOST.", "[::1]", "127.0.0.1", "10.0.0.7"] {
+        assert_eq!(set(&format!("host: {host}:{port}")).await, 204, "{host}");
+    }
+    let origin = format!("host: {address}\r\norigin: http://{address}\r\n");
+    let (status, _) = http_with(&origin, "GET", address, "/config", "").await;
+    assert_eq!(status, 403, "an Origin anywhere");
 }
