@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use tokio::time::Instant;
 use uuid::Builder;
 
-use crate::{error::Sent, telemetry::Trace};
+use crate::{error::Sent, rest::Intent, telemetry::Trace};
 
 /// The metadata key that names a call in every log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -118,12 +118,25 @@ pub struct Progress(Arc<Steps>);
 
 #[derive(Debug, Default)]
 struct Steps {
+    intent: OnceLock<Intent>,
     sending: AtomicBool,
     attempts: AtomicU32,
     upstream_micros: AtomicU64,
 }
 
 impl Progress {
+    /// Notes what the call is about to do.
+    pub fn intends(&self, intent: Intent) {
+        // A call does one thing.
+        let _ = self.0.intent.set(intent);
+    }
+
+    /// What the call does, once that is known.
+    #[must_use]
+    pub fn intent(&self) -> Option<Intent> {
+        self.0.intent.get().copied()
+    }
+
     /// Notes that some of the request may have left. That stays true whatever later attempts do.
     pub fn sending(&self) {
         self.0.sending.store(true, Ordering::Relaxed);

@@ -8,15 +8,25 @@
 mod advice;
 mod details;
 mod kind;
+mod write;
 
-use std::{borrow::Cow, error::Error as StdError, fmt, sync::Arc, time::Duration};
+use std::{
+    borrow::Cow,
+    error::Error as StdError,
+    fmt::{self, Write as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use http::StatusCode;
 use tonic::Status;
 
+use crate::rest::Intent;
+
 pub use self::{
     details::DOMAIN,
-    kind::{Answer, Kind, Loss, Refusal, Row, Sent, Write},
+    kind::{Answer, Kind, Loss, Refusal, Row},
+    write::{Sent, Write},
 };
 
 /// A cause, for the log alone.
@@ -133,23 +143,30 @@ impl Error {
         status.source()?.downcast_ref()
     }
 
-    /// The status that a caller gets.
+    /// The status that a caller gets for a call that meant to do this, as far as it got to mean
+    /// anything.
     #[must_use]
-    pub fn to_status(&self, request_id: &str) -> Status {
-        details::status(self, request_id)
+    pub fn to_status(&self, request_id: &str, intent: Option<Intent>) -> Status {
+        details::status(self, request_id, intent)
+    }
+
+    /// What an operator reads in the log: kind and cause, without the caller's side.
+    #[must_use]
+    pub fn for_the_log(&self, intent: Option<Intent>) -> String {
+        let mut text = self.kind.advice(intent).into_owned();
+        let mut cause = self.source.as_deref().map(|source| source as &dyn StdError);
+        while let Some(error) = cause {
+            // Writing to a String can't fail.
+            let _ = write!(text, ": {error}");
+            cause = error.source();
+        }
+        text
     }
 }
 
-/// What an operator reads in the log: kind and cause, without the caller's side.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind.advice())?;
-        let mut cause = self.source.as_deref().map(|source| source as &dyn StdError);
-        while let Some(error) = cause {
-            write!(f, ": {error}")?;
-            cause = error.source();
-        }
-        Ok(())
+        f.write_str(&self.for_the_log(None))
     }
 }
 
@@ -159,7 +176,7 @@ impl StdError for Error {}
 /// [`Error::of_status`] finds it again.
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        let mut status = Self::new(error.kind.row().code, error.kind.advice());
+        let mut status = Self::new(error.kind.row().code, error.kind.row().reason);
         status.set_source(Arc::new(error));
         status
     }

@@ -10,7 +10,7 @@
 //! 5. [`translate`] reads the event in the reply. Pure.
 //! 6. [`error`] holds the table of what a caller is told when one of these fails.
 //!
-//! Beside the path: [`config`] reads flags and environment, [`reload`] reads files again that
+//! Beside the path: [`proto`] is what `build.rs` makes of `proto/`, [`config`] reads flags and environment, [`reload`] reads files again that
 //! change, [`context`] is what travels with a call, [`codec`] reads and writes messages,
 //! [`telemetry`] is what an operator sees of it, [`admin`] the port where that is asked for,
 //! [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks a running gateway for its health.
@@ -21,6 +21,7 @@ pub mod config;
 pub mod context;
 pub mod error;
 pub mod healthcheck;
+pub mod proto;
 pub mod reload;
 pub mod rest;
 pub mod sandbox;
@@ -29,13 +30,3 @@ pub mod service;
 pub mod telemetry;
 pub mod translate;
 pub mod upstream;
-
-/// The messages and the service, as `build.rs` makes them from `proto/`.
-#[allow(clippy::pedantic, reason = "generated")]
-pub mod proto {
-    tonic::include_proto!("onboardflow.customer.v1");
-
-    /// The descriptors of the package and of all that it imports, comments included.
-    pub const FILE_DESCRIPTOR_SET: &[u8] =
-        include_bytes!(concat!(env!("OUT_DIR"), "/customer.binpb"));
-}

@@ -8,14 +8,46 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Method, StatusCode, uri::PathAndQuery};
 
-/// What a call does to OnboardFlow's records, and so whether it may be sent again.
+/// What a call does to OnboardFlow's records, and so what may be done about one that fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
-    /// Every call records another event: there is no idempotency key. Repeated only where it
-    /// provably never left.
+    /// It adds a record: there is no idempotency key, so that the same call again adds another.
     Creates,
-    /// The same call again leaves the same state.
+    /// It changes a record. The same call again leaves the same record.
     Updates,
+    /// It removes a record. The same call again finds nothing to remove.
+    Deletes,
+}
+
+impl Effect {
+    /// Whether the call may be sent again where its fate is unknown. One that may not is repeated
+    /// only where it provably never left.
+    #[must_use]
+    pub fn may_repeat(self) -> bool {
+        match self {
+            Self::Creates => false,
+            Self::Updates | Self::Deletes => true,
+        }
+    }
+
+    /// Whether a success has to come with the event that was recorded. Where it hasn't, a 204 is a
+    /// success too.
+    #[must_use]
+    pub fn answers_with_event(self) -> bool {
+        match self {
+            Self::Creates | Self::Updates => true,
+            Self::Deletes => false,
+        }
+    }
+}
+
+/// What an operation says for itself to those who carry its calls and know no resource.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Intent {
+    /// What it does.
+    pub effect: Effect,
+    /// What a caller is told where its fate is unknown: "the customer may have been created".
+    pub may_have: &'static str,
 }
 
 /// One REST call, ready to be sent, as often as its [`Effect`] allows: cloning it is cheap.
@@ -25,10 +57,12 @@ pub struct Call {
     pub method: Method,
     /// Path below the upstream's base URL, trailing slash included.
     pub path: PathAndQuery,
+    /// The path as traces and metrics have it, without what differs from call to call.
+    pub template: &'static str,
     /// The site that the call is for: some sites have an API key of their own.
     pub site_key: String,
-    /// The JSON document.
-    pub body: Bytes,
+    /// The JSON document, where the call has one.
+    pub body: Option<Bytes>,
 }
 
 /// What came back, whatever its status: a refusal is an answer too.

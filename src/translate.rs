@@ -11,7 +11,7 @@ mod unknown;
 pub use self::redact::redact;
 use crate::{
     error::Error,
-    rest::{Call, Effect, Reply},
+    rest::{Call, Intent, Reply},
 };
 
 /// One RPC's mapping onto one REST call.
@@ -24,11 +24,9 @@ pub trait Operation {
     /// What the RPC returns.
     type Response;
 
-    /// Full name of the method, as in `onboardflow.customer.v1.CustomerService/CreateCustomer`:
-    /// the name of its span, and a label of its metrics.
-    const METHOD: &'static str;
-    /// What the call does to OnboardFlow's records. Retries read this, never the verb.
-    const EFFECT: Effect;
+    /// What the call does to OnboardFlow's records, and how that is said. Retries, the table of
+    /// failures and their advice read this, never the verb.
+    const INTENT: Intent;
 
     /// The REST call for a request, or every rule that the request breaks.
     fn encode(request: Self::Request) -> Result<Call, Error>;

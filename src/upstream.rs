@@ -109,9 +109,11 @@ impl Upstream {
         request: Op::Request,
         context: &Context,
     ) -> Result<Op::Response, Error> {
+        context.progress.intends(Op::INTENT);
         let call = Op::encode(request)?;
         let key = self.shared.keys.for_call(context, &call.site_key)?;
-        let ended = self.attempt(&call, &key, Op::EFFECT, context).await?;
+        let effect = Op::INTENT.effect;
+        let ended = self.attempt(&call, &key, effect, context).await?;
         let decoded = Op::decode(ended.reply).map_err(|mut error| {
             translate::redact(&mut error, &call, &key.authorization);
             error.after(ended.earlier)

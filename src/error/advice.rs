@@ -1,17 +1,52 @@
 //! What a caller reads: for each kind of failure one sentence that says what happened and what to
 //! do about it. Always the gateway's own words, so that nothing can leak through them.
 
-use super::kind::{Answer, Kind, Loss, Refusal, Sent};
-use crate::rest::{Effect, KeyHolder};
+use std::borrow::Cow;
+
+use super::{
+    kind::{Answer, Kind, Loss, Refusal},
+    write::Sent,
+};
+use crate::rest::{Effect, Intent, KeyHolder};
+
+/// What is to be said of one kind of failure.
+enum Advice {
+    /// The whole sentence.
+    Whole(&'static str),
+    /// What happened. The rest is about a write of unknown fate, and so the operation's to say.
+    UnknownFate(&'static str),
+}
+
+/// What became of a write of unknown fate, and what to do about it.
+fn unknown_fate(intent: Option<Intent>) -> Cow<'static, str> {
+    let Some(Intent { effect, may_have }) = intent else {
+        return "the write may have been applied".into();
+    };
+    let then = match effect {
+        Effect::Creates => "check in OnboardFlow's own pages before you send the call again",
+        Effect::Updates => {
+            "sending the call again leaves the same record, but records another event and counts \
+             against the daily quota"
+        }
+        Effect::Deletes => {
+            "sending the call again does no harm, but counts against the daily quota"
+        }
+    };
+    format!("{may_have}; {then}").into()
+}
 
 impl Kind {
-    /// One sentence for the caller.
+    /// One sentence for the caller of an operation with this intent.
     #[must_use]
-    pub fn advice(self) -> &'static str {
-        match self {
-            Self::Refused(refusal) => refusal.advice(),
+    pub fn advice(self, intent: Option<Intent>) -> Cow<'static, str> {
+        let advice = match self {
+            Self::Refused(refusal) => Advice::Whole(refusal.advice()),
             Self::Lost(loss) => loss.advice(),
             Self::Answered(answer) => answer.advice(),
+        };
+        match advice {
+            Advice::Whole(sentence) => sentence.into(),
+            Advice::UnknownFate(happened) => format!("{happened}: {}", unknown_fate(intent)).into(),
         }
     }
 }
@@ -46,36 +81,34 @@ impl Refusal {
 }
 
 impl Loss {
-    fn advice(self) -> &'static str {
+    fn advice(self) -> Advice {
+        use Advice::{UnknownFate, Whole};
+
         match self {
-            Self::Unreachable => {
-                "OnboardFlow could not be reached, so nothing was sent; try again after a pause"
-            }
+            Self::Unreachable => Whole(
+                "OnboardFlow could not be reached, so nothing was sent; try again after a pause",
+            ),
             Self::DeadlineExceeded(Sent::No) => {
-                "The deadline passed before anything was sent; it is safe to try again"
+                Whole("The deadline passed before anything was sent; it is safe to try again")
             }
             Self::DeadlineExceeded(Sent::Maybe) => {
-                "The deadline passed before OnboardFlow answered; the write may have been applied, so \
-                 check before you send a create again"
+                UnknownFate("The deadline passed before OnboardFlow answered")
             }
-            Self::Connection(Effect::Creates) => {
-                "The connection to OnboardFlow was lost before it answered; the customer may have \
-                 been created, so check before you send it again"
-            }
-            Self::Connection(Effect::Updates) => {
-                "The connection to OnboardFlow was lost before it answered; the update is safe to \
-                 send again"
+            Self::Connection(_) => {
+                UnknownFate("The connection to OnboardFlow was lost before it answered")
             }
             Self::Internal(_) => {
-                "The gateway failed on this call; report the request id to its operators"
+                Whole("The gateway failed on this call; report the request id to its operators")
             }
         }
     }
 }
 
 impl Answer {
-    fn advice(self) -> &'static str {
-        match self {
+    fn advice(self) -> Advice {
+        use Advice::{UnknownFate, Whole};
+
+        Whole(match self {
             Self::BadRequest => "OnboardFlow refused the request; correct it",
             Self::PreconditionFailed => {
                 "OnboardFlow refused the request, as the state of its records does not allow it; \
@@ -92,27 +125,24 @@ impl Answer {
             Self::KeyRefused(KeyHolder::Caller) | Self::KeyForbidden(KeyHolder::Caller) => {
                 "OnboardFlow refused the API key in your authorization metadata; use another"
             }
-            Self::NotFound => "OnboardFlow does not know this record or site; check the ids",
+            Self::NotFound(Effect::Creates | Effect::Updates) => {
+                "OnboardFlow does not know this record or site; check the ids"
+            }
+            Self::NotFound(Effect::Deletes) => {
+                "OnboardFlow does not know this record or site; it may have been deleted already, \
+                 else check the ids"
+            }
             Self::Conflict(Effect::Creates) => {
                 "OnboardFlow has this record already; update it instead"
             }
-            Self::Conflict(Effect::Updates) => {
-                "The update conflicts with another change; look at the record and try again"
+            Self::Conflict(Effect::Updates | Effect::Deletes) => {
+                "The call conflicts with another change of this record; try again after a pause"
             }
-            Self::Timeout => {
-                "OnboardFlow gave up waiting; the write may have been applied, so check before you \
-                 send a create again"
-            }
+            Self::Timeout => return UnknownFate("OnboardFlow gave up waiting"),
             Self::TooManyRequests => {
                 "OnboardFlow's daily quota of calls is spent; try again once it is renewed"
             }
-            Self::Failed | Self::BadGateway(Effect::Creates) => {
-                "OnboardFlow failed; the write may have been applied, so check before you send a \
-                 create again"
-            }
-            Self::BadGateway(Effect::Updates) => {
-                "OnboardFlow failed; the update may have been applied, and is safe to send again"
-            }
+            Self::Failed | Self::BadGateway(_) => return UnknownFate("OnboardFlow failed"),
             Self::NotImplemented => {
                 "OnboardFlow does not implement this call; tell the gateway's operators"
             }
@@ -124,9 +154,8 @@ impl Answer {
                 "OnboardFlow took the write, but its reply could not be read; do not send it again"
             }
             Self::Unreadable { applied: false } => {
-                "OnboardFlow's reply could not be read; the write may have been applied, so check \
-                 before you send a create again"
+                return UnknownFate("OnboardFlow's reply could not be read");
             }
-        }
+        })
     }
 }

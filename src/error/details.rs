@@ -10,6 +10,7 @@ use tonic::{Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use super::{Error, Violation};
+use crate::rest::Intent;
 
 /// The `domain` of every `google.rpc.ErrorInfo` from this gateway.
 pub const DOMAIN: &str = "onboardflow.com";
@@ -21,9 +22,9 @@ const VIOLATIONS_LIMIT: usize = 3 * 1024;
 /// Bytes that one violation's path or description may have.
 const VIOLATION_TEXT_LIMIT: usize = 256;
 
-pub(super) fn status(error: &Error, request_id: &str) -> Status {
+pub(super) fn status(error: &Error, request_id: &str, intent: Option<Intent>) -> Status {
     let row = error.kind.row();
-    let message = message(error);
+    let message = message(error, intent);
     let mut status = Status::with_error_details(row.code, message, details(error, request_id));
     if error.kind.forbids_retries() {
         // Clients with a retry policy would repeat the call by themselves, each time at the cost of
@@ -44,11 +45,11 @@ fn retry_delay(error: &Error) -> Option<Duration> {
     Some(named.unwrap_or(default))
 }
 
-fn message(error: &Error) -> String {
-    let advice = error.kind.advice();
+fn message(error: &Error, intent: Option<Intent>) -> String {
+    let advice = error.kind.advice(intent);
     match &error.says {
         Some(says) => clip(&format!("{advice}: {says}"), MESSAGE_LIMIT, encoded_len),
-        None => advice.to_owned(),
+        None => advice.into_owned(),
     }
 }
 
@@ -131,7 +132,10 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::error::{Answer, Refusal};
+    use crate::{
+        error::{Answer, Refusal},
+        rest::Effect,
+    };
 
     fn wire_size(status: &Status) -> usize {
         let mut headers = http::HeaderMap::new();
@@ -145,7 +149,7 @@ mod tests {
     #[test]
     fn a_refused_request_names_its_fields() {
         let error = Error::invalid(vec![Violation::new("customer.email", "is required")]);
-        let status = error.to_status("req-1");
+        let status = error.to_status("req-1", None);
 
         assert_eq!(status.code(), Code::InvalidArgument);
         let details = status.get_error_details();
@@ -167,7 +171,7 @@ mod tests {
         let mut error =
             Error::new(Answer::TooManyRequests).retry_after(Duration::from_secs(86_399));
         error.http_status = Some(StatusCode::TOO_MANY_REQUESTS);
-        let status = error.to_status("req-1");
+        let status = error.to_status("req-1", None);
 
         let details = status.get_error_details();
         assert_eq!(
@@ -183,14 +187,33 @@ mod tests {
     #[test]
     fn a_retry_after_of_zero_does_not_invite_a_retry_at_once() {
         let error = Error::new(Answer::TooManyRequests).retry_after(Duration::ZERO);
-        let details = error.to_status("req-1").get_error_details();
+        let details = error.to_status("req-1", None).get_error_details();
         let delay = details.retry_info().unwrap().retry_delay;
         assert_eq!(delay, Some(Duration::from_secs(3600)));
     }
 
     #[test]
+    fn a_write_of_unknown_fate_is_told_in_the_operations_words() {
+        let told = |effect, may_have| {
+            let intent = Intent { effect, may_have };
+            let error = Error::new(Answer::Timeout);
+            error.to_status("req-1", Some(intent)).message().to_owned()
+        };
+        let event = told(Effect::Creates, "the event may have been recorded");
+        assert!(
+            event.contains("the event may have been recorded; check"),
+            "{event}"
+        );
+        let deletion = told(Effect::Deletes, "the customer may have been deleted");
+        assert!(
+            deletion.contains("deleted; sending the call again does no harm"),
+            "{deletion}"
+        );
+    }
+
+    #[test]
     fn an_overloaded_gateway_names_a_delay() {
-        let status = Error::new(Refusal::Overloaded).to_status("req-1");
+        let status = Error::new(Refusal::Overloaded).to_status("req-1", None);
         assert!(status.get_error_details().retry_info().is_some());
     }
 
@@ -207,7 +230,7 @@ mod tests {
                 .map(|(field, description)| Violation::new(field, description))
                 .collect();
             let error = Error { violations, ..Error::new(Answer::BadRequest) }.saying(says);
-            let status = error.to_status(&"r".repeat(128));
+            let status = error.to_status(&"r".repeat(128), None);
             prop_assert!(wire_size(&status) < 8 * 1024, "{}", wire_size(&status));
 
             let mut headers = http::HeaderMap::new();

@@ -9,53 +9,8 @@ use std::time::Duration;
 use http::StatusCode;
 use tonic::Code;
 
+use super::write::{Sent, Write};
 use crate::rest::{Effect, KeyHolder};
-
-/// What became of the write, so that a caller can decide on a retry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Write {
-    /// Nothing left the gateway.
-    NotSent,
-    /// OnboardFlow refused it.
-    Rejected,
-    /// Sent, fate not known.
-    Unknown,
-    /// Taken, but the reply could not be read.
-    Applied,
-}
-
-impl Write {
-    /// The value under `write` in the metadata of `google.rpc.ErrorInfo`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::NotSent => "not_sent",
-            Self::Rejected => "rejected",
-            Self::Unknown => "unknown",
-            Self::Applied => "applied",
-        }
-    }
-}
-
-/// Whether any byte of the request can have reached OnboardFlow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Sent {
-    /// None can have.
-    No,
-    /// Some may have.
-    Maybe,
-}
-
-impl Sent {
-    /// What can be said of the write.
-    #[must_use]
-    pub fn write(self) -> Write {
-        match self {
-            Self::No => Write::NotSent,
-            Self::Maybe => Write::Unknown,
-        }
-    }
-}
 
 /// A row of the table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +72,8 @@ impl Kind {
         }
     }
 
-    /// Whether a client must not repeat the call by itself: a quota that is spent stays so for hours,
-    /// and a maintenance outlasts what any retry policy waits.
+    /// Whether a client must not repeat the call by itself: a quota stays spent for hours, and a
+    /// maintenance outlasts any retry policy.
     #[must_use]
     pub fn forbids_retries(self) -> bool {
         self.is_quota() || self == Self::Answered(Answer::Maintenance)
@@ -252,7 +207,7 @@ impl Loss {
             Self::Connection(Effect::Creates) => {
                 row(Code::Unknown, "UPSTREAM_CONNECTION_LOST", Write::Unknown)
             }
-            Self::Connection(Effect::Updates) => row(
+            Self::Connection(Effect::Updates | Effect::Deletes) => row(
                 Code::Unavailable,
                 "UPSTREAM_CONNECTION_LOST",
                 Write::Unknown,
@@ -276,7 +231,7 @@ pub enum Answer {
     /// 403: the key does not allow the call.
     KeyForbidden(KeyHolder),
     /// 404.
-    NotFound,
+    NotFound(Effect),
     /// 409.
     Conflict(Effect),
     /// 408, 504.
@@ -301,7 +256,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// One for each row of the table.
+    /// One for each row of the table: a deletion has an update's.
     pub const ALL: [Self; 19] = [
         Self::BadRequest,
         Self::PreconditionFailed,
@@ -310,7 +265,7 @@ impl Answer {
         Self::KeyForbidden(KeyHolder::Gateway),
         Self::KeyRefused(KeyHolder::Caller),
         Self::KeyForbidden(KeyHolder::Caller),
-        Self::NotFound,
+        Self::NotFound(Effect::Updates),
         Self::Conflict(Effect::Creates),
         Self::Conflict(Effect::Updates),
         Self::Timeout,
@@ -332,7 +287,7 @@ impl Answer {
             400 | 422 => Self::BadRequest,
             401 => Self::KeyRefused(key_holder),
             403 => Self::KeyForbidden(key_holder),
-            404 => Self::NotFound,
+            404 => Self::NotFound(effect),
             408 | 504 => Self::Timeout,
             409 => Self::Conflict(effect),
             412 => Self::PreconditionFailed,
@@ -368,11 +323,16 @@ impl Answer {
                 "UPSTREAM_CREDENTIALS_REJECTED",
                 Rejected,
             ),
-            Self::NotFound => row(Code::NotFound, "UPSTREAM_NOT_FOUND", Rejected),
-            Self::Conflict(Effect::Creates) => {
-                row(Code::AlreadyExists, "UPSTREAM_CONFLICT", Rejected)
+            Self::NotFound(_) => row(Code::NotFound, "UPSTREAM_NOT_FOUND", Rejected),
+            Self::Conflict(effect) => {
+                let is_there = effect == Effect::Creates;
+                let code = if is_there {
+                    Code::AlreadyExists
+                } else {
+                    Code::Aborted
+                };
+                row(code, "UPSTREAM_CONFLICT", Rejected)
             }
-            Self::Conflict(Effect::Updates) => row(Code::Aborted, "UPSTREAM_CONFLICT", Rejected),
             Self::Timeout => row(Code::DeadlineExceeded, "UPSTREAM_TIMEOUT", Unknown),
             Self::TooManyRequests => row(
                 Code::ResourceExhausted,
@@ -383,7 +343,9 @@ impl Answer {
             Self::Failed | Self::BadGateway(Effect::Creates) => {
                 row(Code::Unknown, "UPSTREAM_FAILED", Unknown)
             }
-            Self::BadGateway(Effect::Updates) => row(Code::Unavailable, "UPSTREAM_FAILED", Unknown),
+            Self::BadGateway(Effect::Updates | Effect::Deletes) => {
+                row(Code::Unavailable, "UPSTREAM_FAILED", Unknown)
+            }
             Self::Maintenance => row(Code::Unavailable, "UPSTREAM_MAINTENANCE", Rejected),
             Self::ContractBroken => row(Code::Internal, "UPSTREAM_CONTRACT_BROKEN", Rejected),
             Self::Unreadable { applied: true } => {

@@ -23,7 +23,7 @@ use tracing::{Level, event};
 use crate::{
     context::{Caller, Context},
     error::{Answer, Error, Kind, Loss, Refusal, Row, Write},
-    rest::KeyHolder,
+    rest::{Intent, KeyHolder},
     telemetry::{Method, Telemetry, code_name},
 };
 
@@ -37,13 +37,13 @@ pub(super) struct Failed {
     cause: String,
 }
 
-impl From<&Error> for Failed {
-    fn from(error: &Error) -> Self {
+impl Failed {
+    pub(super) fn new(error: &Error, intent: Option<Intent>) -> Self {
         Self {
             kind: error.kind,
             write: error.write(),
             http_status: error.http_status,
-            cause: error.to_string(),
+            cause: error.for_the_log(intent),
         }
     }
 }
@@ -257,7 +257,7 @@ fn level(kind: Kind) -> Level {
             | Answer::RefusedInBody
             | Answer::KeyRefused(KeyHolder::Caller)
             | Answer::KeyForbidden(KeyHolder::Caller)
-            | Answer::NotFound
+            | Answer::NotFound(_)
             | Answer::Conflict(_) => Level::INFO,
             Answer::Timeout
             | Answer::TooManyRequests

@@ -11,21 +11,26 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use crate::proto::customer_service_server::SERVICE_NAME;
+use crate::proto;
 
 /// Whether the gateway takes calls: `NOT_SERVING` until it listens and from the signal to stop on.
 /// Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Health {
     reporter: HealthReporter,
+    /// `""`, which is the server, and the proto's services.
+    names: Arc<[String]>,
     ready: Arc<AtomicBool>,
 }
 
 impl Health {
-    /// `NOT_SERVING`, for `""` and for the service.
+    /// `NOT_SERVING`, for `""` and for each service.
     pub async fn new() -> Self {
         let health = Self {
             reporter: HealthReporter::new(),
+            names: std::iter::once(String::new())
+                .chain(proto::services().into_iter().map(|service| service.name))
+                .collect(),
             ready: Arc::new(AtomicBool::new(false)),
         };
         health.set(ServingStatus::NotServing).await;
@@ -55,7 +60,7 @@ impl Health {
     async fn set(&self, status: ServingStatus) {
         let ready = status == ServingStatus::Serving;
         self.ready.store(ready, Ordering::Relaxed);
-        for service in ["", SERVICE_NAME] {
+        for service in &*self.names {
             self.reporter.set_service_status(service, status).await;
         }
     }

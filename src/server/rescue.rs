@@ -122,11 +122,14 @@ fn failure(mut response: Response<Body>) -> Result<Response<Body>, Status> {
 
 /// The response for a failure, with all its details, and with what the access log says of it.
 fn dress(status: &Status, context: &Context) -> Response<Body> {
-    let (mut dressed, failed) = if let Some(error) = Error::of_status(status) {
-        (error.to_status(context.request_id()), Failed::from(error))
-    } else {
-        let error = tonics_own(status, context);
-        (error.to_status(context.request_id()), Failed::from(&error))
+    let intent = context.progress.intent();
+    let dress = |error: &Error| {
+        let status = error.to_status(context.request_id(), intent);
+        (status, Failed::new(error, intent))
+    };
+    let (mut dressed, failed) = match Error::of_status(status) {
+        Some(error) => dress(error),
+        None => dress(&tonics_own(status, context)),
     };
     // An unknown encoding is answered with the known ones.
     if let Some(encodings) = status.metadata().get("grpc-accept-encoding") {

@@ -1,10 +1,16 @@
 //! One attempt at OnboardFlow: its metrics, its span, and what the call's log line says of it.
 
-use http::{HeaderMap, Method, StatusCode};
+use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use super::{traces::Trace, upstream::Attempts};
-use crate::context::{Context, Progress};
+use super::{
+    traces::Trace,
+    upstream::{Attempts, Target},
+};
+use crate::{
+    context::{Context, Progress},
+    rest::Call,
+};
 
 /// What an attempt is counted as that was dropped before its answer: because the call's time was up,
 const LATE: &str = "timeout";
@@ -15,7 +21,7 @@ const CANCELLED: &str = "cancelled";
 #[derive(Debug)]
 pub struct Attempt {
     handles: Attempts,
-    method: Method,
+    target: Target,
     started: Instant,
     deadline: Instant,
     progress: Progress,
@@ -24,18 +30,18 @@ pub struct Attempt {
 }
 
 impl Attempts {
-    /// Begins an attempt.
+    /// Begins an attempt at a call.
     #[must_use]
-    pub fn begin(&self, method: &Method, path: &str, context: &Context) -> Attempt {
+    pub fn begin(&self, call: &Call, context: &Context) -> Attempt {
         self.begun();
         let before = context.progress.attempted();
         Attempt {
             handles: self.clone(),
-            method: method.clone(),
+            target: call.into(),
             started: Instant::now(),
             deadline: context.deadline,
             progress: context.progress.clone(),
-            trace: context.trace.attempt(method, path, self, before),
+            trace: context.trace.attempt(call, self, before),
             ended: false,
         }
     }
@@ -52,7 +58,7 @@ impl Attempt {
         self.ended = true;
         let duration = self.started.elapsed();
         self.progress.spent_upstream(duration);
-        self.handles.answered(&self.method, status, duration);
+        self.handles.answered(&self.target, status, duration);
         self.trace.end_answered(status);
     }
 
@@ -65,7 +71,7 @@ impl Attempt {
         self.ended = true;
         let duration = self.started.elapsed();
         self.progress.spent_upstream(duration);
-        self.handles.lost(&self.method, error_type, duration);
+        self.handles.lost(&self.target, error_type, duration);
         self.trace.end_lost(error_type);
     }
 }

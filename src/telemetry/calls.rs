@@ -11,8 +11,6 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use tonic::Code;
 
 use super::histogram::Histogram;
@@ -267,27 +265,18 @@ impl Families {
 
 /// The methods that the proto has, so that a new RPC has its metrics by being there.
 fn methods(families: &Families) -> Arc<[Arc<Method>]> {
-    // The descriptors are the build's own; without them every method would be `_OTHER`.
-    let descriptors = FileDescriptorSet::decode(proto::FILE_DESCRIPTOR_SET).unwrap_or_default();
     let mut methods = Vec::new();
-    for file in &descriptors.file {
-        for service in &file.service {
-            let service_name = format!("{}.{}", file.package(), service.name());
-            for method in &service.method {
-                let name = format!("{service_name}/{}", method.name());
-                let kind = match (method.client_streaming(), method.server_streaming()) {
-                    (false, false) => "unary",
-                    (true, false) => "client_stream",
-                    (false, true) => "server_stream",
-                    (true, true) => "bidi_stream",
-                };
-                methods.push(Arc::new(families.method(
-                    name.into(),
-                    &service_name,
-                    method.name(),
-                    kind,
-                )));
-            }
+    for service in proto::services() {
+        for method in &service.methods {
+            let name = format!("{}/{}", service.name, method.name());
+            let kind = match (method.client_streaming(), method.server_streaming()) {
+                (false, false) => "unary",
+                (true, false) => "client_stream",
+                (false, true) => "server_stream",
+                (true, true) => "bidi_stream",
+            };
+            let method = families.method(name.into(), &service.name, method.name(), kind);
+            methods.push(Arc::new(method));
         }
     }
     methods.into()

@@ -7,7 +7,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use opentelemetry::{
     Context as Scope, KeyValue,
     propagation::TextMapPropagator as _,
@@ -29,7 +29,10 @@ use super::{
     otlp::Collector,
     upstream::Attempts,
 };
-use crate::error::{Row, Source};
+use crate::{
+    error::{Row, Source},
+    rest::Call,
+};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -200,16 +203,17 @@ impl Trace {
     }
 
     /// Begins the span of an attempt.
-    pub(super) fn attempt(&self, method: &Method, path: &str, to: &Attempts, resends: u32) -> Self {
+    pub(super) fn attempt(&self, call: &Call, to: &Attempts, resends: u32) -> Self {
         let Self::Recorded(Recorded { tracer, scope }) = self else {
             return self.clone();
         };
         let [url, address, port] = to.server();
         let mut attributes = vec![
-            KeyValue::new("http.request.method", method.as_str().to_owned()),
+            KeyValue::new("http.request.method", call.method.as_str().to_owned()),
             KeyValue::new("server.address", address.to_owned()),
             KeyValue::new("server.port", port.parse::<i64>().unwrap_or_default()),
-            KeyValue::new("url.full", format!("{url}{path}")),
+            KeyValue::new("url.full", format!("{url}{}", call.path)),
+            KeyValue::new("url.template", call.template),
         ];
         if resends > 0 {
             attributes.push(KeyValue::new(
@@ -218,7 +222,7 @@ impl Trace {
             ));
         }
         let span = tracer
-            .span_builder(method.as_str().to_owned())
+            .span_builder(format!("{} {}", call.method, call.template))
             .with_kind(SpanKind::Client)
             .with_attributes(attributes)
             .start_with_context(tracer, scope);

@@ -13,6 +13,8 @@ use prometheus_client::{
 };
 use url::Url;
 
+use crate::rest::Call;
+
 use super::{calls::Labels, histogram::Histogram, unknown_fields::UnknownFields};
 
 /// What the circuit breaker does with calls.
@@ -99,8 +101,7 @@ impl UpstreamMetrics {
             in_flight: self.in_flight.clone(),
         };
         Attempts(Arc::new(Handles {
-            post: by_status(),
-            put: by_status(),
+            answered: [const { OnceLock::new() }; HANDLES],
             server,
         }))
     }
@@ -132,14 +133,38 @@ impl UpstreamMetrics {
 #[derive(Clone, Debug)]
 pub struct Attempts(Arc<Handles>);
 
-/// One for each status from 100 to 999, made when it first comes.
-type ByStatus = Box<[OnceLock<Histogram>]>;
+/// How many kinds of answer have a histogram at hand. More are slower, and not wrong.
+const HANDLES: usize = 64;
 
 #[derive(Debug)]
 struct Handles {
-    post: ByStatus,
-    put: ByStatus,
+    /// In the order in which they first came.
+    answered: [OnceLock<Answered>; HANDLES],
     server: Server,
+}
+
+/// The histogram of one kind of answer.
+#[derive(Debug)]
+struct Answered {
+    target: Target,
+    status: StatusCode,
+    duration: Histogram,
+}
+
+/// What an attempt calls: its verb, and its path without what differs from call to call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Target {
+    pub(super) method: Method,
+    pub(super) template: &'static str,
+}
+
+impl From<&Call> for Target {
+    fn from(call: &Call) -> Self {
+        Self {
+            method: call.method.clone(),
+            template: call.template,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -152,35 +177,36 @@ struct Server {
     in_flight: Gauge,
 }
 
-fn by_status() -> ByStatus {
-    (100..1000).map(|_| OnceLock::new()).collect()
-}
-
 impl Attempts {
     pub(super) fn begun(&self) {
         self.0.server.in_flight.inc();
     }
 
     /// Counts an attempt that was answered.
-    pub(super) fn answered(&self, method: &Method, status: StatusCode, duration: Duration) {
-        let handles = &*self.0;
-        handles.server.in_flight.dec();
-        let by_status = match *method {
-            Method::POST => &handles.post,
-            Method::PUT => &handles.put,
-            // No operation has another verb. One that gets one is slower, and not wrong.
-            _ => return handles.server.histogram(method, status).observe(duration),
+    pub(super) fn answered(&self, target: &Target, status: StatusCode, duration: Duration) {
+        let Handles { answered, server } = &*self.0;
+        server.in_flight.dec();
+        let make = || Answered {
+            target: target.clone(),
+            status,
+            duration: server.histogram(target, status),
         };
-        by_status[usize::from(status.as_u16()) - 100]
-            .get_or_init(|| handles.server.histogram(method, status))
-            .observe(duration);
+        // The first free place becomes this one's, unless another worker was quicker.
+        let known = answered
+            .iter()
+            .map(|place| place.get_or_init(make))
+            .find(|known| known.status == status && known.target == *target);
+        match known {
+            Some(known) => known.duration.observe(duration),
+            None => server.histogram(target, status).observe(duration),
+        }
     }
 
     /// Counts an attempt without an answer.
-    pub(super) fn lost(&self, method: &Method, error_type: &'static str, duration: Duration) {
+    pub(super) fn lost(&self, target: &Target, error_type: &'static str, duration: Duration) {
         let server = &self.0.server;
         server.in_flight.dec();
-        let mut labels = server.labels(method);
+        let mut labels = server.labels(target);
         labels.push(("error_type", error_type.into()));
         server.duration.get_or_create(&labels).observe(duration);
     }
@@ -193,8 +219,8 @@ impl Attempts {
 }
 
 impl Server {
-    fn histogram(&self, method: &Method, status: StatusCode) -> Histogram {
-        let mut labels = self.labels(method);
+    fn histogram(&self, target: &Target, status: StatusCode) -> Histogram {
+        let mut labels = self.labels(target);
         let code: Cow<_> = status.as_str().to_owned().into();
         if status.is_client_error() || status.is_server_error() {
             labels.push(("error_type", code.clone()));
@@ -203,9 +229,11 @@ impl Server {
         self.duration.get_or_create_owned(&labels)
     }
 
-    fn labels(&self, method: &Method) -> Labels {
+    fn labels(&self, target: &Target) -> Labels {
+        let method = target.method.as_str().to_owned();
         vec![
-            ("http_request_method", method.as_str().to_owned().into()),
+            ("http_request_method", method.into()),
+            ("url_template", target.template.into()),
             ("server_address", self.address.clone().into()),
             ("server_port", self.port.clone().into()),
         ]

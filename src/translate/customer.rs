@@ -18,11 +18,12 @@ use crate::{
         CreateCustomerRequest, CreateCustomerResponse, Customer, CustomerEvent, EventData,
         EventMeta, UpdateCustomerRequest, UpdateCustomerResponse,
     },
-    rest::{Call, Effect, Reply},
+    rest::{Call, Effect, Intent, Reply},
 };
 
 /// The trailing slash is part of it.
-const PATH: PathAndQuery = PathAndQuery::from_static("/api/v1/customer/");
+const TEMPLATE: &str = "/api/v1/customer/";
+const PATH: PathAndQuery = PathAndQuery::from_static(TEMPLATE);
 
 /// What the JSON of most calls fits into.
 const BODY_BYTES: usize = 512;
@@ -35,16 +36,18 @@ impl Operation for Create {
     type Request = CreateCustomerRequest;
     type Response = CreateCustomerResponse;
 
-    const METHOD: &'static str = "onboardflow.customer.v1.CustomerService/CreateCustomer";
-    const EFFECT: Effect = Effect::Creates;
+    const INTENT: Intent = Intent {
+        effect: Effect::Creates,
+        may_have: "the customer may have been created",
+    };
 
     fn encode(request: CreateCustomerRequest) -> Result<Call, Error> {
         encode(Method::POST, request.into())
     }
 
     fn decode(reply: Reply) -> Result<Decoded<CreateCustomerResponse>, Error> {
-        let decoded = decode(&reply, Self::EFFECT)?;
-        Ok(decoded.map(|event| CreateCustomerResponse { event: Some(event) }))
+        let decoded = decode(&reply, Self::INTENT.effect)?;
+        Ok(decoded.map(|event| CreateCustomerResponse { event }))
     }
 }
 
@@ -56,16 +59,18 @@ impl Operation for Update {
     type Request = UpdateCustomerRequest;
     type Response = UpdateCustomerResponse;
 
-    const METHOD: &'static str = "onboardflow.customer.v1.CustomerService/UpdateCustomer";
-    const EFFECT: Effect = Effect::Updates;
+    const INTENT: Intent = Intent {
+        effect: Effect::Updates,
+        may_have: "the customer may have been updated",
+    };
 
     fn encode(request: UpdateCustomerRequest) -> Result<Call, Error> {
         encode(Method::PUT, request.into())
     }
 
     fn decode(reply: Reply) -> Result<Decoded<UpdateCustomerResponse>, Error> {
-        let decoded = decode(&reply, Self::EFFECT)?;
-        Ok(decoded.map(|event| UpdateCustomerResponse { event: Some(event) }))
+        let decoded = decode(&reply, Self::INTENT.effect)?;
+        Ok(decoded.map(|event| UpdateCustomerResponse { event }))
     }
 }
 
@@ -163,8 +168,9 @@ fn encode(method: Method, record: Record) -> Result<Call, Error> {
     Ok(Call {
         method,
         path: PATH,
+        template: TEMPLATE,
         site_key: record.site_key,
-        body: Bytes::from(json),
+        body: Some(Bytes::from(json)),
     })
 }
 
@@ -254,12 +260,13 @@ struct CustomerJson {
     has_payment_method: Option<bool>,
 }
 
-fn decode(reply: &Reply, effect: Effect) -> Result<Decoded<CustomerEvent>, Error> {
+fn decode(reply: &Reply, effect: Effect) -> Result<Decoded<Option<CustomerEvent>>, Error> {
     let Decoded {
         message,
         unknown_fields,
     } = envelope::open(reply, effect, field_path)?;
-    let message = customer_event(message).map_err(|error| error.with_status(reply.status))?;
+    let message = message.map(customer_event).transpose();
+    let message = message.map_err(|error| error.with_status(reply.status))?;
     Ok(Decoded {
         message,
         unknown_fields,

@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 
+use http::StatusCode;
 use prost_types::Timestamp;
 use serde::{
     Deserialize, Deserializer,
@@ -129,14 +130,21 @@ pub(super) struct Meta<D> {
     pub(super) created: Option<Seconds>,
 }
 
-/// Reads the event of a successful reply, and everything else as the failure that it is.
+/// Reads the event of a successful reply, and everything else as the failure that it is. There is
+/// always an event where the effect asks for one.
 ///
 /// `field_paths` turns the name of a field of the request's JSON into its path in the proto.
 pub(super) fn open<D: DeserializeOwned>(
     reply: &Reply,
     effect: Effect,
     field_paths: rejection::FieldPaths,
-) -> Result<Decoded<Event<D>>, Error> {
+) -> Result<Decoded<Option<Event<D>>>, Error> {
+    if reply.status == StatusCode::NO_CONTENT && !effect.answers_with_event() {
+        return Ok(Decoded {
+            message: None,
+            unknown_fields: Vec::new(),
+        });
+    }
     if let Some(answer) = Answer::of_status(reply.status, effect, reply.key_holder) {
         return Err(rejection::error(answer, reply, field_paths));
     }
@@ -149,14 +157,14 @@ pub(super) fn open<D: DeserializeOwned>(
     match opened.message {
         Envelope {
             success: Some(true),
-            data: Some(event),
-        } => Ok(Decoded {
-            message: event,
+            data,
+        } if data.is_some() || !effect.answers_with_event() => Ok(Decoded {
+            message: data,
             unknown_fields: opened.unknown_fields,
         }),
         Envelope {
             success: Some(true),
-            data: None,
+            data: _,
         } => Err(Error::new(Answer::Unreadable { applied: true }).because("reply without data")),
         Envelope {
             success: Some(false) | None,
@@ -276,6 +284,7 @@ impl<'de> Visitor<'de> for FlagVisitor<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     fn timestamp(millis: i64) -> Option<(i64, i32)> {
         let timestamp = Timestamp::try_from(Millis(millis)).ok()?;
@@ -317,6 +326,46 @@ mod tests {
             "null",
         ] {
             assert_eq!(read(json), None, "{json}");
+        }
+    }
+
+    fn event_of(status: u16, body: &'static str, effect: Effect) -> Result<bool, Answer> {
+        let reply = Reply {
+            status: StatusCode::from_u16(status).unwrap(),
+            retry_after: None,
+            body: bytes::Bytes::from_static(body.as_bytes()),
+            ending: Ending::Complete,
+            key_holder: crate::rest::KeyHolder::Gateway,
+        };
+        match open::<IgnoredAny>(&reply, effect, |_| None) {
+            Ok(decoded) => Ok(decoded.message.is_some()),
+            Err(Error {
+                kind: Kind::Answered(answer),
+                ..
+            }) => Err(answer),
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    #[test]
+    fn only_a_deletion_succeeds_without_an_event() {
+        use Effect::{Creates, Deletes, Updates};
+
+        let unread = Err(Answer::Unreadable { applied: false });
+        let without_data = Err(Answer::Unreadable { applied: true });
+        for (effect, no_content, no_data) in [
+            (Creates, unread, without_data),
+            (Updates, unread, without_data),
+            (Deletes, Ok(false), Ok(false)),
+        ] {
+            assert_eq!(event_of(204, "", effect), no_content, "{effect:?}");
+            assert_eq!(event_of(200, "", effect), unread, "{effect:?}");
+            let event = event_of(200, r#"{"success":true}"#, effect);
+            assert_eq!(event, no_data, "{effect:?}");
+            let event = event_of(200, r#"{"success":true,"data":{"id":1}}"#, effect);
+            assert_eq!(event, Ok(true), "{effect:?}");
+            let refused = event_of(200, r#"{"success":false}"#, effect);
+            assert_eq!(refused, Err(Answer::RefusedInBody), "{effect:?}");
         }
     }
 

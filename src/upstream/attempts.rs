@@ -41,7 +41,7 @@ impl Upstream {
             let earlier = before.as_ref().map_or(Sent::No, |(ended, earlier)| {
                 fate_after(retry::outcome(ended).0, *earlier)
             });
-            let may_repeat = effect == Effect::Updates && made + 1 < self.shared.max_attempts;
+            let may_repeat = effect.may_repeat() && made + 1 < self.shared.max_attempts;
             let reserved = may_repeat.then(|| self.shared.budget.reserve()).flatten();
             let makes_room = reserved.is_some();
             let ended = match self.admitted(call, key, context, makes_room).await {
@@ -76,9 +76,7 @@ impl Upstream {
             .quota
             .admit(key, &context.progress)
             .map_err(|delay| Error::new(Refusal::QuotaSpent).retry_after(delay))?;
-        let attempt = shared
-            .attempts
-            .begin(&call.method, call.path.as_str(), context);
+        let attempt = shared.attempts.begin(call, context);
         let sent = self.http.send(call, key, context, &attempt, makes_room);
         let ended = sent.await;
         match &ended {

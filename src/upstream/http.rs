@@ -81,12 +81,7 @@ struct Target {
 impl Http {
     pub(super) fn new(config: &UpstreamConfig) -> Result<Self, BuildError> {
         let target = Target::new(config)?;
-        let base = Uri::builder()
-            .scheme(target.scheme.clone())
-            .authority(target.authority.clone())
-            .path_and_query("/")
-            .build()
-            .map_err(|_| BuildError::Host)?;
+        let base = target.absolute(PathAndQuery::from_static("/"));
         Ok(Self {
             target: Arc::new(target),
             pool: Arc::new(Pool::new(Dialer::new(base, config)?)),
@@ -354,7 +349,7 @@ impl Target {
         context: &Context,
         attempt: &Attempt,
     ) -> Result<Outgoing, Failure> {
-        let mut request = Request::new(Full::new(call.body.clone()));
+        let mut request = Request::new(Full::new(call.body.clone().unwrap_or_default()));
         *request.method_mut() = call.method.clone();
         let path = self.path(&call.path).map_err(Failure::unconnected)?;
         *request.uri_mut() = if self.forwarded {
@@ -364,6 +359,9 @@ impl Target {
         };
         let headers = request.headers_mut();
         *headers = self.headers.clone();
+        if call.body.is_none() {
+            headers.remove(CONTENT_TYPE);
+        }
         headers.insert(AUTHORIZATION, key.authorization.clone());
         headers.insert(REQUEST_ID, context.request_id.clone());
         attempt.inject(headers);

@@ -92,10 +92,8 @@ pub(super) struct Means {
 pub(super) fn decide(effect: Effect, reached: Reached, outcome: Outcome, means: Means) -> Decision {
     let never_left = reached <= Reached::Connected;
     let is_safe = match outcome {
-        Outcome::Lost | Outcome::TimedOut => never_left || effect == Effect::Updates,
-        Outcome::Answered(status) => {
-            effect == Effect::Updates && matches!(status.as_u16(), 502 | 504)
-        }
+        Outcome::Lost | Outcome::TimedOut => never_left || effect.may_repeat(),
+        Outcome::Answered(status) => effect.may_repeat() && matches!(status.as_u16(), 502 | 504),
     };
     if !is_safe {
         Decision::Final(Why::Unsafe)
@@ -254,7 +252,7 @@ mod tests {
         match effect {
             _ if reached < Reached::Sent => true,
             Effect::Creates => false,
-            Effect::Updates => {
+            Effect::Updates | Effect::Deletes => {
                 is_lost
                     || outcome == Outcome::Answered(StatusCode::BAD_GATEWAY)
                     || outcome == Outcome::Answered(StatusCode::GATEWAY_TIMEOUT)
@@ -264,7 +262,7 @@ mod tests {
 
     #[test]
     fn every_input() {
-        for effect in [Effect::Creates, Effect::Updates] {
+        for effect in [Effect::Creates, Effect::Updates, Effect::Deletes] {
             for (reached, outcome) in outcomes() {
                 for bits in 0..8_u32 {
                     let (attempts, has_time, budget) = (bits & 1, bits & 2 != 0, bits & 4 != 0);

@@ -23,7 +23,7 @@ fn reply(status: StatusCode, body: impl Into<Bytes>, ending: Ending) -> Reply {
 
 /// The reply that OnboardFlow gives to a call that it takes.
 fn event_of(call: &Call) -> Value {
-    let sent: Value = serde_json::from_slice(&call.body).unwrap();
+    let sent: Value = serde_json::from_slice(call.body.as_ref().unwrap()).unwrap();
     let seconds = sent["event_date"].as_i64().unwrap();
     let mut data = json!({ "customer": {
         "id": sent["customer_id"], "email": sent["customer_email"], "user_id": sent["user_id"],

@@ -61,6 +61,7 @@ async fn a_call_is_on_its_own_series() {
     let attempts = [
         r#"http_request_method="POST""#,
         r#"http_response_status_code="200""#,
+        r#"url_template="/api/v1/customer/""#,
         r#"server_address="127.0.0.1""#,
         &server,
     ];

@@ -76,6 +76,7 @@ async fn a_call_and_its_attempt_are_spans_of_the_callers_trace() {
         SpanId::from_hex("b7ad6b7169203331").unwrap()
     );
     assert_eq!(client.span_kind, SpanKind::Client);
+    assert_eq!(client.name, "POST /api/v1/customer/");
     assert_eq!(client.parent_span_id, server.span_context.span_id());
     for span in [server, client] {
         assert_eq!(span.span_context.trace_id().to_string(), &parent[3..35]);
@@ -92,6 +93,7 @@ async fn a_call_and_its_attempt_are_spans_of_the_callers_trace() {
     let client = attributes(client);
     assert_eq!(client["http.request.method"], "POST");
     assert_eq!(client["http.response.status_code"], "200");
+    assert_eq!(client["url.template"], "/api/v1/customer/");
     assert_eq!(client["server.address"], "127.0.0.1");
     assert!(
         client["url.full"].ends_with("/api/v1/customer/"),
