@@ -16,7 +16,7 @@ use http::uri::Authority;
 use tracing_subscriber::filter::Targets;
 
 pub use self::{
-    allow::AllowList,
+    allow::{AllowList, Name, NameKind},
     args::{Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs, ServeArgs},
     checked::Problems,
     keys::{KeyFiles, Keys},

@@ -1,18 +1,46 @@
 //! `--allow-caller`: which callers may call, by name.
 //!
-//! A name is the SAN of a certificate (a URI such as a SPIFFE id, or a DNS name) or the subject of a
-//! token. An entry names one caller, or ends in a `*` that stands for exactly one last segment: a
-//! path segment of a URI, a part of a `:`-separated subject, or a label of a DNS name. As
-//! certificates write a wildcard as the first label, that is taken too.
+//! A name is the SAN of a certificate (a DNS name, or a URI such as a SPIFFE id) or the subject of a
+//! token. A pattern knows which of these it is for: by its prefix (`dns:`, `uri:`, `sub:`), or, without
+//! one, by its form. It names one caller, or has one `*`, which stands for the first label of a DNS name,
+//! for the last path segment of a URI, or for the last part of a subject that colons divide.
 
 use super::checked::Checked;
 
+/// What a name is, and so what vouches for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NameKind {
+    /// A DNS name in a certificate.
+    Dns,
+    /// A URI in a certificate.
+    Uri,
+    /// The subject of a token.
+    Subject,
+}
+
+/// A caller's name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Name {
+    /// What it is.
+    pub kind: NameKind,
+    /// How it reads.
+    pub text: String,
+}
+
 /// The callers that may call. Empty: every caller that is identified.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowList(Vec<Entry>);
+pub struct AllowList(Vec<Pattern>);
+
+/// The names of one caller, or of those that differ in one label or segment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pattern {
+    /// The kinds of names that it is for.
+    kinds: &'static [NameKind],
+    text: Text,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Entry {
+enum Text {
     /// This name.
     Exact(String),
     /// Names that go on after this prefix with one segment, in which the separator doesn't occur.
@@ -24,141 +52,251 @@ enum Entry {
 impl AllowList {
     /// The list of these entries, or what is wrong with one of them.
     pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Checked<Self> {
-        let entries: Checked<Vec<_>> = entries.into_iter().map(Entry::parse).collect();
+        let entries: Checked<Vec<_>> = entries.into_iter().map(Pattern::parse).collect();
         entries.map(Self)
     }
 
     /// Whether a caller of this name may call.
     #[must_use]
-    pub fn has(&self, name: &str) -> bool {
-        self.0.is_empty() || self.0.iter().any(|entry| entry.matches(name))
+    pub fn has(&self, name: &Name) -> bool {
+        self.is_empty() || self.0.iter().any(|pattern| pattern.matches(name))
+    }
+
+    /// Whether everyone that is identified may call.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
-impl Entry {
+impl Pattern {
     fn parse(text: &str) -> Checked<Self> {
-        const MISPLACED: &str = "`*` may only stand for a whole last segment, such as \
-             spiffe://trust.domain/ns/prod/*, or for the first label of a DNS name";
+        use NameKind::{Dns, Subject, Uri};
+        let prefixes: [(_, &[NameKind]); 3] =
+            [("dns:", &[Dns]), ("uri:", &[Uri]), ("sub:", &[Subject])];
+        for (prefix, kinds) in prefixes {
+            if let Some(text) = text.strip_prefix(prefix) {
+                return Self::of(text, kinds);
+            }
+        }
+        Self::of(text, kinds_by_form(text))
+    }
+
+    fn of(text: &str, kinds: &'static [NameKind]) -> Checked<Self> {
         if text.is_empty() || !text.chars().all(|c| c.is_ascii_graphic()) {
             return Err("must be a name of printable ASCII without spaces");
         }
-        match text.matches('*').count() {
-            0 => return Ok(Self::Exact(normal(text))),
-            1 => {}
-            _ => return Err(MISPLACED),
-        }
-        let separator = separator(text);
-        if let Some(prefix) = text.strip_suffix('*') {
-            let has_segments = prefix.len() > 1
-                && prefix.ends_with(separator)
-                // `spiffe://*` would be any trust domain, which is no path segment.
-                && !prefix.ends_with("://");
-            return has_segments
-                .then(|| Self::After(normal(prefix), separator))
-                .ok_or(MISPLACED);
-        }
-        match text.strip_prefix('*') {
-            Some(suffix) if separator == '.' && suffix.len() > 1 && suffix.starts_with('.') => {
-                Ok(Self::Before(normal(suffix)))
-            }
-            Some(_) | None => Err(MISPLACED),
-        }
+        let text = Text::parse(text, kinds)?;
+        Ok(Self { kinds, text })
     }
 
-    fn matches(&self, name: &str) -> bool {
-        let name = normal(name);
-        let is_segment =
-            |text: &str, separator| !text.is_empty() && !text.contains([separator, '*']);
+    fn matches(&self, name: &Name) -> bool {
+        self.kinds.contains(&name.kind) && self.text.matches(name)
+    }
+}
+
+/// The kinds of names that a pattern without a prefix is for. A URI may also be a token's subject: that of
+/// a SPIFFE JWT is. A name without a `*` is for whatever vouches for exactly this name.
+fn kinds_by_form(text: &str) -> &'static [NameKind] {
+    use NameKind::{Dns, Subject, Uri};
+    match text {
+        _ if !text.contains('*') => &[Dns, Uri, Subject],
+        _ if text.contains("://") => &[Uri, Subject],
+        _ if text.contains(':') => &[Subject],
+        _ => &[Dns],
+    }
+}
+
+impl Text {
+    fn parse(text: &str, kinds: &[NameKind]) -> Checked<Self> {
+        const MISPLACED: &str = "`*` may only stand for the first label of a DNS name, as in *.prod.svc, or for \
+             a whole last segment, as in spiffe://trust.domain/ns/prod/*";
+        if !text.contains('*') {
+            return Ok(Self::Exact(text.to_owned()));
+        }
+        let parsed = if kinds.contains(&NameKind::Dns) {
+            text.strip_prefix('*')
+                .filter(|suffix| is_domain(suffix))
+                .map(|suffix| Self::Before(suffix.to_ascii_lowercase()))
+        } else {
+            text.strip_suffix('*').and_then(Self::after)
+        };
+        parsed.ok_or(MISPLACED)
+    }
+
+    /// What a `*` after this prefix means.
+    fn after(prefix: &str) -> Option<Self> {
+        let separator = match prefix.split_once("://") {
+            // The segment is the path's: neither the trust domain nor a part of a query.
+            Some((_, rest)) if rest.find('/')? > 0 && !rest.contains(['?', '#']) => '/',
+            None if prefix.len() > 1 => ':',
+            Some(_) | None => return None,
+        };
+        let is_whole = prefix.ends_with(separator) && !prefix.contains('*');
+        is_whole.then(|| Self::After(prefix.to_owned(), separator))
+    }
+
+    fn matches(&self, name: &Name) -> bool {
+        let text = match name.kind {
+            // The same in any case; URIs and subjects are not.
+            NameKind::Dns => &name.text.to_ascii_lowercase(),
+            NameKind::Uri | NameKind::Subject => &name.text,
+        };
         match self {
-            Self::Exact(exact) => *exact == name,
-            Self::After(prefix, separator) => name
-                .strip_prefix(prefix.as_str())
-                .is_some_and(|segment| is_segment(segment, *separator)),
-            Self::Before(suffix) => name
+            Self::Exact(exact) if name.kind == NameKind::Dns => exact.eq_ignore_ascii_case(text),
+            Self::Exact(exact) => exact == text,
+            Self::After(prefix, separator) => {
+                text.strip_prefix(prefix.as_str()).is_some_and(|rest| {
+                    !rest.is_empty() && !rest.contains([*separator, '*', '?', '#'])
+                })
+            }
+            Self::Before(suffix) => text
                 .strip_suffix(suffix.as_str())
-                .is_some_and(|label| is_segment(label, '.')),
+                .is_some_and(|label| !label.is_empty() && !label.contains(['.', '*'])),
         }
     }
 }
 
-/// What separates the segments of a name: of a URI, a subject or a DNS name.
-fn separator(name: &str) -> char {
-    if name.contains("://") {
-        '/'
-    } else if name.contains(':') {
-        ':'
-    } else {
-        '.'
-    }
-}
-
-/// DNS names are the same in any case; URIs and subjects are not.
-fn normal(name: &str) -> String {
-    if separator(name) == '.' {
-        name.to_ascii_lowercase()
-    } else {
-        name.to_owned()
-    }
+/// Whether this is a dot and the domain that a `*` stands in.
+fn is_domain(suffix: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'))
+    };
+    suffix
+        .strip_prefix('.')
+        .is_some_and(|domain| domain.split('.').all(is_label))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        NameKind::{Dns, Subject, Uri},
+        *,
+    };
 
-    fn has(entry: &str, name: &str) -> bool {
-        AllowList::parse([entry]).unwrap().has(name)
+    fn name(kind: NameKind, text: &str) -> Name {
+        let text = text.to_owned();
+        Name { kind, text }
+    }
+
+    fn has(entry: &str, kind: NameKind, text: &str) -> bool {
+        AllowList::parse([entry]).unwrap().has(&name(kind, text))
     }
 
     #[test]
     fn an_entry_names_one_caller() {
-        for name in [
-            "spiffe://td/ns/prod/sa/web",
-            "system:serviceaccount:prod:web",
-            "web.prod.svc",
+        for (kind, text) in [
+            (Uri, "spiffe://td/ns/prod/sa/web"),
+            (Subject, "system:serviceaccount:prod:web"),
+            (Dns, "web.prod.svc"),
         ] {
-            assert!(has(name, name));
-            assert!(!has(name, &format!("{name}x")));
-            assert!(!has(name, &name[1..]));
+            assert!(has(text, kind, text));
+            assert!(!has(text, kind, &format!("{text}x")));
+            assert!(!has(text, kind, &text[1..]));
         }
-        assert!(has("Web.prod", "wEB.prod"));
-        assert!(!has("spiffe://td/Web", "spiffe://td/web"));
+        assert!(has("Web.prod", Dns, "wEB.prod"));
+        assert!(!has("Web.prod", Subject, "wEB.prod"));
+        assert!(!has("spiffe://td/Web", Uri, "spiffe://td/web"));
     }
 
     #[test]
     fn a_star_is_one_segment() {
-        for (entry, name, is_in) in [
-            ("spiffe://td/ns/prod/*", "spiffe://td/ns/prod/web.v2", true),
-            ("spiffe://td/ns/prod/*", "spiffe://td/ns/prod/", false),
-            ("spiffe://td/ns/prod/*", "spiffe://td/ns/prod", false),
-            ("spiffe://td/ns/prod/*", "spiffe://td/ns/prod/a/b", false),
-            ("spiffe://td/ns/prod/*", "spiffe://td/ns/production", false),
+        for (entry, kind, text, is_in) in [
+            (
+                "spiffe://td/ns/prod/*",
+                Uri,
+                "spiffe://td/ns/prod/web.v2",
+                true,
+            ),
+            (
+                "spiffe://td/ns/prod/*",
+                Subject,
+                "spiffe://td/ns/prod/web",
+                true,
+            ),
+            ("spiffe://td/ns/prod/*", Uri, "spiffe://td/ns/prod/", false),
+            ("spiffe://td/ns/prod/*", Uri, "spiffe://td/ns/prod", false),
+            (
+                "spiffe://td/ns/prod/*",
+                Uri,
+                "spiffe://td/ns/prod/a/b",
+                false,
+            ),
+            (
+                "spiffe://td/ns/prod/*",
+                Uri,
+                "spiffe://td/ns/prod/a?b",
+                false,
+            ),
+            (
+                "spiffe://td/ns/prod/*",
+                Uri,
+                "spiffe://td/ns/production",
+                false,
+            ),
             (
                 "system:serviceaccount:prod:*",
+                Subject,
                 "system:serviceaccount:prod:web",
                 true,
             ),
             (
                 "system:serviceaccount:prod:*",
+                Subject,
                 "system:serviceaccount:prod:a:b",
                 false,
             ),
-            ("web.*", "web.prod", true),
-            ("web.*", "web.prod.svc", false),
-            ("*.prod.svc", "web.prod.svc", true),
-            ("*.prod.svc", "a.web.prod.svc", false),
-            ("*.prod.svc", ".prod.svc", false),
-            ("*.prod.svc", "*.prod.svc", false),
+            ("*.prod.svc", Dns, "web.prod.svc", true),
+            ("*.Prod.svc", Dns, "web.pROD.svc", true),
+            ("*.prod.svc", Dns, "a.web.prod.svc", false),
+            ("*.prod.svc", Dns, ".prod.svc", false),
+            ("*.prod.svc", Dns, "*.prod.svc", false),
         ] {
-            assert_eq!(has(entry, name), is_in, "{entry} {name}");
+            assert_eq!(has(entry, kind, text), is_in, "{entry} {text}");
         }
+    }
+
+    #[test]
+    fn a_pattern_is_for_its_own_kind_of_name() {
+        for (entry, kind, text) in [
+            ("*.prod.svc", Uri, "spiffe://evil.prod.svc"),
+            (
+                "*.prod.svc",
+                Subject,
+                "system:serviceaccount:evil:x.prod.svc",
+            ),
+            ("*.prod.svc", Subject, "web.prod.svc"),
+            (
+                "system:serviceaccount:prod:*",
+                Uri,
+                "system:serviceaccount:prod:web",
+            ),
+            ("dns:web.svc", Subject, "web.svc"),
+            ("uri:spiffe://td/*", Subject, "spiffe://td/web"),
+            ("sub:spiffe://td/*", Uri, "spiffe://td/web"),
+            ("sub:web", Dns, "web"),
+        ] {
+            assert!(!has(entry, kind, text), "{entry} {text}");
+        }
+        assert!(has("dns:*.svc", Dns, "web.svc"));
+        assert!(has("uri:spiffe://td/*", Uri, "spiffe://td/web"));
+        assert!(has("uri:urn:web", Uri, "urn:web"));
+        assert!(has(
+            "sub:system:serviceaccount:prod:*",
+            Subject,
+            "system:serviceaccount:prod:web"
+        ));
     }
 
     #[test]
     fn any_entry_will_do_and_without_a_list_everybody_may() {
         let list = AllowList::parse(["*.svc", "billing"]).unwrap();
-        assert!(list.has("web.svc") && list.has("billing"));
-        assert!(!list.has("web"));
-        assert!(AllowList::default().has("web"));
+        assert!(list.has(&name(Dns, "web.svc")) && list.has(&name(Subject, "billing")));
+        assert!(!list.has(&name(Dns, "web")));
+        assert!(AllowList::default().has(&name(Dns, "web")));
     }
 
     #[test]
@@ -169,15 +307,29 @@ mod tests {
             "**",
             "w*",
             "*w",
+            "web.*",
+            "web.prod.*",
             "spiffe://*",
+            "spiffe:///*",
             "spiffe://*/ns",
             "spiffe://td/*/sa",
+            "spiffe://td/*/*",
+            "https://td/a?b=/*",
             "a.*.b",
             "*.",
+            "*..svc",
+            "*.a/b",
             ".*",
             "*.*",
             "*:web",
+            ":*",
             "a b",
+            "dns:",
+            "dns:web.*",
+            "dns:spiffe://td/*",
+            "uri:*.svc",
+            "sub:*.svc",
+            "sub:web.*",
         ] {
             assert!(AllowList::parse([entry]).is_err(), "{entry}");
         }

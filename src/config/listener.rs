@@ -59,7 +59,9 @@ pub(super) struct CallerArgs {
     #[arg(long, value_name = "AUDIENCE")]
     jwt_audience: Option<String>,
     /// A caller that may call, by a SAN of its certificate (DNS name or URI, such as a SPIFFE id) or
-    /// the subject of its token. A `*` stands for any one last path segment, or first label of a DNS name.
+    /// the subject of its token; a prefix `dns:`, `uri:` or `sub:` says which. A `*` stands for the first
+    /// label of a DNS name, the last path segment of a URI, or the last part of a subject such as
+    /// system:serviceaccount:prod:*. With certificate and token both demanded, both must be allowed.
     /// Repeatable, or separated by commas; without it, everyone that is identified may.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     allow_caller: Vec<String>,

@@ -9,7 +9,7 @@ use webpki::EndEntityCert;
 
 use super::tokens::{self, Keys, Tokens};
 use crate::{
-    config::AllowList,
+    config::{AllowList, Name, NameKind},
     context::Caller,
     error::{Error, Refusal},
 };
@@ -26,9 +26,7 @@ pub(super) struct Callers {
 /// What is known of the other end of a connection. Each call on it has this in its extensions.
 #[derive(Debug)]
 pub(super) struct Peer {
-    /// The SANs of its certificate.
-    names: Vec<String>,
-    /// What they are worth, where certificates alone decide.
+    /// Who its certificate says that it is, if it may call; nobody where no certificate is demanded.
     by_certificate: Result<Option<Arc<Caller>>, Refusal>,
     /// The token of the last call: the calls of a connection mostly have the same.
     believed: Mutex<Option<Believed>>,
@@ -50,17 +48,12 @@ impl Peer {
         certificate: Option<&CertificateDer<'_>>,
         over: CancellationToken,
     ) -> Self {
-        let names = certificate.map(names).unwrap_or_default();
-        let by_certificate = if callers.certificates && callers.tokens.is_none() {
-            match names.first() {
-                Some(first) => callers.admit(first, &names).map(Some),
-                None => Err(Refusal::CallerUnauthenticated),
-            }
+        let by_certificate = if callers.certificates {
+            callers.by_certificate(&certificate.map(names).unwrap_or_default())
         } else {
             Ok(None)
         };
         Self {
-            names,
             by_certificate,
             believed: Mutex::new(None),
             over,
@@ -75,16 +68,27 @@ impl Callers {
         headers: &HeaderMap,
         peer: &Peer,
     ) -> Result<Option<Arc<Caller>>, Error> {
+        let by_certificate = peer.by_certificate.clone().map_err(|refusal| {
+            let error = Error::new(refusal);
+            if refusal == Refusal::CallerUnauthenticated {
+                error.saying("the client certificate has neither a DNS name nor a URI")
+            } else {
+                error
+            }
+        })?;
         match &self.tokens {
-            None => peer.by_certificate.clone().map_err(|refusal| {
-                let error = Error::new(refusal);
-                if refusal == Refusal::CallerUnauthenticated {
-                    error.saying("the client certificate has neither a DNS name nor a URI")
-                } else {
-                    error
-                }
-            }),
+            None => Ok(by_certificate),
             Some(tokens) => self.by_token(tokens, headers, peer).map(Some),
+        }
+    }
+
+    /// The caller that a certificate with these names is for, if it may call. Where a token says who
+    /// calls, a certificate needs a name only for the list.
+    fn by_certificate(&self, names: &[Name]) -> Result<Option<Arc<Caller>>, Refusal> {
+        match (names, &self.tokens) {
+            ([], None) => Err(Refusal::CallerUnauthenticated),
+            ([], Some(_)) if self.allow.is_empty() => Ok(None),
+            (names, _) => self.admit(names).map(Some),
         }
     }
 
@@ -105,9 +109,11 @@ impl Callers {
         let token = tokens::bearer(authorization)
             .ok_or_else(|| unauthenticated("the authorization metadata holds no bearer token"))?;
         let claims = keys.check(token).map_err(unauthenticated)?;
-        let caller = self
-            .admit(&claims.subject, &peer.names)
-            .map_err(Error::new)?;
+        let subject = Name {
+            kind: NameKind::Subject,
+            text: claims.subject,
+        };
+        let caller = self.admit(&[subject]).map_err(Error::new)?;
         peer.remember(Believed {
             authorization: authorization.clone(),
             keys,
@@ -117,17 +123,15 @@ impl Callers {
         Ok(caller)
     }
 
-    /// The caller of this name, if the list has it, or another of its names.
-    fn admit(&self, name: &str, others: &[String]) -> Result<Arc<Caller>, Refusal> {
-        std::iter::once(name)
-            .chain(others.iter().map(String::as_str))
-            .find(|name| self.allow.has(name))
-            .map(|name| {
-                Arc::new(Caller {
-                    name: name.to_owned(),
-                })
+    /// The caller with these names, called by the first that the list has.
+    fn admit(&self, names: &[Name]) -> Result<Arc<Caller>, Refusal> {
+        let listed = names.iter().find(|name| self.allow.has(name));
+        let caller = listed.map(|name| {
+            Arc::new(Caller {
+                name: name.text.clone(),
             })
-            .ok_or(Refusal::CallerNotAllowed)
+        });
+        caller.ok_or(Refusal::CallerNotAllowed)
     }
 }
 
@@ -149,13 +153,18 @@ impl Peer {
 
 /// The SANs of a certificate that can name a caller. URIs come first, as SPIFFE ids are the more
 /// precise names.
-fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+fn names(certificate: &CertificateDer<'_>) -> Vec<Name> {
     // rustls has verified it, so it can be read.
     let Ok(certificate) = EndEntityCert::try_from(certificate) else {
         return Vec::new();
     };
-    let uris = certificate.valid_uri_names();
-    uris.chain(certificate.valid_dns_names())
-        .map(str::to_owned)
-        .collect()
+    let name = |kind| {
+        move |text: &str| Name {
+            kind,
+            text: text.to_owned(),
+        }
+    };
+    let uris = certificate.valid_uri_names().map(name(NameKind::Uri));
+    let domains = certificate.valid_dns_names().map(name(NameKind::Dns));
+    uris.chain(domains).collect()
 }

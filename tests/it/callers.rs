@@ -316,23 +316,71 @@ async fn new_keys_are_taken_up_and_old_ones_forgotten() {
 }
 
 #[tokio::test]
-async fn both_are_demanded_where_both_are_configured() {
+async fn both_are_demanded_and_both_must_be_on_the_list() {
     let ca = Authority::new();
     let signer = Signer::ec("ec");
     let keys = Secret::new(&[("jwks.json", &jwks(&[&signer]))]);
     let secret = Secret::tls(&ca.issue(&[NAME]), &ca);
     let gateway = gateway_with(&secret, true, |config| {
         config.server.callers.jwt = Some(jwt(&keys));
-        config.server.callers.allow = allow(&[WEB]);
+        config.server.callers.allow = allow(&[WEB, "web.test"]);
     })
     .await;
+    let listed = format!("Bearer {}", signer.sign(&claims(&[])));
+    let other = signer.sign(&claims(&[("sub", json!("system:serviceaccount:test:web"))]));
+    let unlisted = format!("Bearer {other}");
+    for (certificate, token, expected) in [
+        (&["web.test"][..], &listed, None),
+        (&["other.test", "web.test"], &listed, None),
+        (&["web.test"], &unlisted, Some(not_allowed())),
+        (&["other.test"], &listed, Some(not_allowed())),
+        (&[], &listed, Some(not_allowed())),
+        (&["other.test"], &unlisted, Some(not_allowed())),
+    ] {
+        let leaf = ca.issue(certificate);
+        let mut client = connect(&gateway, &ca, Some(&leaf)).await.unwrap();
+        // The second answer comes from memory.
+        for _ in 0..2 {
+            let answer = present(&mut client, token).await;
+            let told = answer.err().map(|status| told(&status));
+            assert_eq!(told, expected, "{certificate:?}");
+        }
+    }
     let leaf = ca.issue(&["web.test"]);
     let mut client = connect(&gateway, &ca, Some(&leaf)).await.unwrap();
     let status = client.create_customer(create_request()).await.unwrap_err();
     assert_eq!(told(&status), unauthenticated());
-    let token = signer.sign(&claims(&[]));
-    present(&mut client, &format!("Bearer {token}"))
-        .await
-        .unwrap();
+    gateway.stop().await;
+}
+
+/// `--allow-caller '*.prod.svc'` is about the DNS names of certificates.
+#[tokio::test]
+async fn a_pattern_of_dns_names_lets_no_uri_and_no_subject_in() {
+    let ca = Authority::new();
+    let secret = Secret::tls(&ca.issue(&[NAME]), &ca);
+    let gateway = gateway_with(&secret, true, |config| {
+        config.server.callers.allow = allow(&["*.prod.svc"]);
+    })
+    .await;
+    for (name, expected) in [
+        ("web.prod.svc", None),
+        ("spiffe://evil.prod.svc", Some(not_allowed())),
+    ] {
+        let leaf = ca.issue(&[name]);
+        let mut client = connect(&gateway, &ca, Some(&leaf)).await.unwrap();
+        let answer = client.create_customer(create_request()).await;
+        assert_eq!(answer.err().map(|status| told(&status)), expected, "{name}");
+    }
+    gateway.stop().await;
+
+    let signer = Signer::ec("ec");
+    let keys = Secret::new(&[("jwks.json", &jwks(&[&signer]))]);
+    let gateway = gateway_with_tokens(&keys, &["*.prod.svc"]).await;
+    let mut client = gateway.client().await;
+    for subject in ["system:serviceaccount:evil:x.prod.svc", "web.prod.svc"] {
+        let token = signer.sign(&claims(&[("sub", json!(subject))]));
+        let status = present(&mut client, &format!("Bearer {token}")).await;
+        assert_eq!(told(&status.unwrap_err()), not_allowed(), "{subject}");
+    }
     gateway.stop().await;
 }

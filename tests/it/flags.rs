@@ -42,6 +42,7 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--client-ca=/nowhere"], &["--client-ca: needs --tls-cert"]),
     (&["--allow-caller=web.svc"], &["--allow-caller: needs --client-ca or --jwks-file"]),
     (&["--allow-caller=web.svc,*"], &["--allow-caller: `*` may only stand"]),
+    (&["--allow-caller=web.*"], &["--allow-caller: `*` may only stand"]),
     (&["--jwks-file=/nowhere"], &["--jwks-file: can't be read", "--jwt-issuer: is required", "--jwt-audience: is required"]),
     (&["--jwt-issuer=https://issuer.test"], &["--jwks-file: is required"]),
 ];
