@@ -7,9 +7,10 @@
 use std::{
     collections::hash_map::DefaultHasher,
     fmt::Display,
-    fs,
+    fs::File,
     hash::{Hash as _, Hasher as _},
-    path::PathBuf,
+    io::Read as _,
+    path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
 };
@@ -25,6 +26,8 @@ use crate::telemetry::{Secret, Secrets};
 
 /// The time between looks, where nothing else is said.
 pub const INTERVAL: Duration = Duration::from_secs(1);
+/// Bytes that a file may have.
+const MAX_SIZE: u64 = 1 << 20;
 
 /// The files of one secret.
 #[derive(Debug)]
@@ -126,11 +129,23 @@ impl Files {
     }
 }
 
+/// The content of a file that is small by its nature. What is beyond [`MAX_SIZE`] is not even looked at:
+/// all of it would be in memory, every second.
+pub fn read(file: &Path) -> Result<Vec<u8>, &'static str> {
+    let mut content = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut content));
+    match read {
+        Err(_) => Err("can't be read"),
+        Ok(_) if content.len() as u64 > MAX_SIZE => Err("is larger than 1 MiB"),
+        Ok(_) => Ok(content),
+    }
+}
+
 /// Stands for the content of the files, or for which of them can't be read.
 fn fingerprint(files: &[PathBuf]) -> u64 {
     let mut hasher = DefaultHasher::new();
     for file in files {
-        fs::read(file).ok().hash(&mut hasher);
+        read(file).hash(&mut hasher);
     }
     hasher.finish()
 }

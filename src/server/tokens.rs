@@ -3,23 +3,30 @@
 //! RS256 and ES256 only, each with a key that is of that kind: the token's own word on its algorithm
 //! decides nothing.
 
-use std::{fs, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use http::HeaderValue;
 use jsonwebtoken::{
-    Algorithm, DecodingKey, Validation, decode, decode_header, get_current_timestamp,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse},
+    Algorithm, DecodingKey, Validation, decode, decode_header,
+    errors::ErrorKind,
+    get_current_timestamp,
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse},
 };
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     config::JwtConfig,
-    reload::{Files, Reloaded},
+    reload::{self, Files, Reloaded},
     telemetry::{Secret, Secrets},
 };
 
 /// Seconds that clocks may differ.
 const LEEWAY: u64 = 30;
+/// Keys that a set may hold. Issuers publish two or three; several of one id are tried one by one.
+const MAX_KEYS: usize = 64;
+
+const UNKNOWN_KEY: &str = "the token is signed with a key that the gateway doesn't have";
 
 /// Who a token says that the caller is.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,50 +75,64 @@ pub(super) fn follow(
 
 impl Keys {
     fn read(file: &Path, issuer: &str, audience: &str) -> Result<Self, &'static str> {
-        let json = fs::read(file).map_err(|_| "can't be read")?;
-        let set: JwkSet = serde_json::from_slice(&json).map_err(|_| "is not a JSON Web Key Set")?;
-        let keys: Vec<_> = set
-            .keys
-            .iter()
-            .filter_map(|jwk| Key::new(jwk, issuer, audience))
-            .collect();
-        if keys.is_empty() {
-            return Err("holds no key for RS256 or ES256");
+        Self::parse(&reload::read(file)?, issuer, audience)
+    }
+
+    /// The keys in a set that are of use here. What the set holds besides is no concern of ours.
+    fn parse(json: &[u8], issuer: &str, audience: &str) -> Result<Self, &'static str> {
+        #[derive(Deserialize)]
+        struct Set {
+            keys: Vec<Value>,
         }
-        Ok(Self(keys))
+        let set: Set = serde_json::from_slice(json).map_err(|_| "is not a JSON Web Key Set")?;
+        let jwks = set
+            .keys
+            .into_iter()
+            .filter_map(|key| Jwk::deserialize(key).ok());
+        let keys: Vec<_> = jwks
+            .filter_map(|jwk| Key::new(&jwk, issuer, audience))
+            .take(MAX_KEYS + 1)
+            .collect();
+        match keys.len() {
+            0 => Err("holds no key for RS256 or ES256"),
+            1..=MAX_KEYS => Ok(Self(keys)),
+            _ => Err("holds more than 64 keys"),
+        }
     }
 
     /// What a token says, if it is to be believed.
     pub(super) fn check(&self, token: &str) -> Result<Claims, &'static str> {
-        #[derive(Deserialize)]
-        struct Body {
-            sub: String,
-            exp: f64,
-        }
         let header = decode_header(token).map_err(|_| "the token is not a JWT")?;
-        let key = self
-            .find(header.kid.as_deref())
-            .ok_or("the token is signed with a key that the gateway doesn't have")?;
-        let body = decode::<Body>(token, &key.verifier, &key.validation)
-            .map_err(|error| describe(error.kind()))?
-            .claims;
-        if body.sub.is_empty() {
-            return Err("the token names no subject");
+        if header.crit.is_some() {
+            // RFC 7515, 4.1.11: what isn't understood must not be passed over.
+            return Err("the token's header has a `crit`, and the gateway knows no extensions");
         }
-        let expires = Duration::try_from_secs_f64(body.exp).unwrap_or_default();
-        Ok(Claims {
-            subject: body.sub,
-            expires: expires.as_secs().saturating_add(LEEWAY),
-        })
+        let mut failure = UNKNOWN_KEY;
+        for key in self.candidates(header.kid.as_deref()) {
+            match key.check(token) {
+                Ok(claims) => return Ok(claims),
+                Err(error) => {
+                    failure = describe(error.kind());
+                    if !is_about_the_key(error.kind()) {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(failure)
     }
 
-    /// The key with this id. A token that names none is only taken where there is no choice.
-    fn find(&self, id: Option<&str>) -> Option<&Key> {
-        match (id, self.0.as_slice()) {
-            (None, [only]) => Some(only),
-            (None, _) => None,
-            (Some(id), keys) => keys.iter().find(|key| key.id.as_deref() == Some(id)),
-        }
+    /// The keys that may have signed a token that names this id: those that have it, and those without
+    /// any. A token that names none is only taken where there is no choice.
+    fn candidates(&self, id: Option<&str>) -> impl Iterator<Item = &Key> {
+        let is_only = self.0.len() == 1;
+        self.0
+            .iter()
+            .filter(move |key| match (id, key.id.as_deref()) {
+                (Some(named), Some(id)) => named == id,
+                (Some(_), None) => true,
+                (None, _) => is_only,
+            })
     }
 }
 
@@ -143,18 +164,48 @@ impl Key {
             validation,
         })
     }
+
+    /// What a token says, if this key has signed it.
+    fn check(&self, token: &str) -> Result<Claims, jsonwebtoken::errors::Error> {
+        #[derive(Deserialize)]
+        struct Body {
+            sub: String,
+            exp: f64,
+            /// One issuer: the validation would also take a list that has it.
+            #[serde(rename = "iss")]
+            _iss: String,
+        }
+        let body = decode::<Body>(token, &self.verifier, &self.validation)?.claims;
+        if body.sub.is_empty() {
+            return Err(ErrorKind::MissingRequiredClaim("sub".to_owned()).into());
+        }
+        let expires = Duration::try_from_secs_f64(body.exp).unwrap_or_default();
+        Ok(Claims {
+            subject: body.sub,
+            expires: expires.as_secs().saturating_add(LEEWAY),
+        })
+    }
+}
+
+/// Whether another key may do better.
+fn is_about_the_key(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm
+    )
 }
 
 /// What a caller is told. Nothing here depends on a secret.
-fn describe(kind: &jsonwebtoken::errors::ErrorKind) -> &'static str {
-    use jsonwebtoken::errors::ErrorKind;
+fn describe(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::ExpiredSignature => "the token has expired",
         ErrorKind::ImmatureSignature => "the token is not valid yet",
         ErrorKind::InvalidAudience => "the token is for another audience",
         ErrorKind::InvalidIssuer => "the token is from another issuer",
         ErrorKind::InvalidSignature => "the token's signature is wrong",
-        ErrorKind::InvalidAlgorithm => "the token must be signed with RS256 or ES256",
+        ErrorKind::InvalidAlgorithm => {
+            "the token's algorithm is not that of its key, which is RS256 or ES256"
+        }
         ErrorKind::MissingRequiredClaim(_) => "the token must have exp, iss, aud and sub",
         _ => "the token is malformed",
     }

@@ -251,6 +251,7 @@ async fn a_token_that_is_not_to_be_believed_is_refused() {
         ("aud", json!("other")),
         ("aud", Value::Null),
         ("iss", json!("https://other.test")),
+        ("iss", json!(["https://issuer.test"])),
         ("iss", Value::Null),
         ("sub", Value::Null),
         ("sub", json!("")),
@@ -263,6 +264,10 @@ async fn a_token_that_is_not_to_be_believed_is_refused() {
     let mut header = Header::new(Algorithm::HS256);
     header.kid = Some("ec".to_owned());
     let as_hmac = encode(&header, &claims(&[]), &secret_key).unwrap();
+    let mut header = Header::new(ec.algorithm);
+    header.kid = Some("ec".to_owned());
+    header.crit = Some(vec!["exp".to_owned()]);
+    let critical = encode(&header, &claims(&[]), &ec.key).unwrap();
     let mut confused = Signer::ec("rsa");
     confused.id = "rsa";
     refused.extend([
@@ -272,6 +277,7 @@ async fn a_token_that_is_not_to_be_believed_is_refused() {
         "Bearer x.y.z".to_owned(),
         format!("Bearer {}", &good[..good.len() - 8]),
         format!("Bearer {as_hmac}"),
+        format!("Bearer {critical}"),
         format!("Bearer {}", confused.sign(&claims(&[]))),
         format!("Bearer {}", Signer::ec("ec").sign(&claims(&[]))),
         format!("Bearer {}", Signer::ec("unknown").sign(&claims(&[]))),
@@ -285,6 +291,50 @@ async fn a_token_that_is_not_to_be_believed_is_refused() {
     assert_eq!(told(&status), unauthenticated());
     assert!(!logs::so_far().contains(&good));
     present(&mut client, &format!("Bearer {good}"))
+        .await
+        .unwrap();
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn keys_of_one_id_and_keys_without_one_are_all_tried() {
+    let signers = [Signer::ec("same"), Signer::rsa("same"), Signer::ec("same")];
+    let nameless = Signer::ec("whatever");
+    let mut keys: Vec<_> = signers.iter().map(Signer::jwk).collect();
+    let mut jwk = nameless.jwk();
+    jwk.common.key_id = None;
+    keys.push(jwk);
+    let set = serde_json::to_string(&JwkSet { keys }).unwrap();
+    let secret = Secret::new(&[("jwks.json", &set)]);
+    let gateway = gateway_with_tokens(&secret, &[]).await;
+    let mut client = gateway.client().await;
+    for signer in signers.iter().chain([&nameless]) {
+        let token = signer.sign(&claims(&[]));
+        present(&mut client, &format!("Bearer {token}"))
+            .await
+            .unwrap();
+    }
+    let stranger = Signer::ec("same").sign(&claims(&[]));
+    let status = present(&mut client, &format!("Bearer {stranger}")).await;
+    assert_eq!(told(&status.unwrap_err()), unauthenticated());
+    gateway.stop().await;
+}
+
+/// Issuers publish keys of kinds that the gateway has no use for.
+#[tokio::test]
+async fn keys_of_no_use_do_not_spoil_the_set() {
+    let signer = Signer::ec("ec");
+    let mut set: Value = serde_json::from_str(&jwks(&[&signer])).unwrap();
+    let others = [
+        json!({"kty": "EC", "crv": "secp256k1", "x": "", "y": ""}),
+        json!(7),
+    ];
+    set["keys"].as_array_mut().unwrap().extend(others);
+    let secret = Secret::new(&[("jwks.json", &set.to_string())]);
+    let gateway = gateway_with_tokens(&secret, &[]).await;
+    let token = signer.sign(&claims(&[]));
+    let mut client = gateway.client().await;
+    present(&mut client, &format!("Bearer {token}"))
         .await
         .unwrap();
     gateway.stop().await;

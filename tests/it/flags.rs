@@ -76,6 +76,16 @@ async fn files_that_do_not_go_together_are_refused() {
 }
 
 #[tokio::test]
+async fn a_file_of_64_mib_is_refused_before_it_is_parsed() {
+    let huge = format!("{}{{\"keys\":[]}}", " ".repeat(64 << 20));
+    let secret = Secret::new(&[("jwks.json", &huge)]);
+    let file = format!("--jwks-file={}", secret.path("jwks.json").display());
+    let (code, said) = serve(&[&file, "--jwt-issuer=i", "--jwt-audience=a"]).await;
+    assert_eq!(code, Some(64), "{said}");
+    assert!(said.contains("--jwks-file: is larger than 1 MiB"), "{said}");
+}
+
+#[tokio::test]
 async fn one_header_is_not_for_two_things() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"));
     let output = command
