@@ -4,6 +4,7 @@
             mTLS, compressed and not. Each must see what the contract says, and all the same, field by field.
   readme    the commands that the examples' READMEs print
   grpcurl   the current release and an old one that knows reflection v1alpha only
+  mesh      a real Envoy with Istio's default retries in front: what OnboardFlow sees of one call that fails
   load      ghz, a few seconds on several connections, with no failed call
 
 Prints a table, and below it what is wrong. Exit codes: 0 all right, 1 something is wrong, 69 something is missing.
@@ -21,12 +22,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import clients
+import mesh
 import tools
 from cases import CASES
 from examples import EXAMPLES, ROOT, Example
 from gateway import Certificates, Gateway, has_tls
 
-PARTS = ("clients", "readme", "grpcurl", "load")
+PARTS = ("clients", "readme", "grpcurl", "mesh", "load")
 README_ADDRESS = "127.0.0.1:50051"
 
 
@@ -72,6 +74,8 @@ def main() -> int:
             try_readmes(binary, examples, report)
         if "grpcurl" in options.parts:
             try_grpcurl(binary, Certificates(pathlib.Path(folder)), report)
+        if "mesh" in options.parts:
+            try_mesh(binary, pathlib.Path(folder), report)
         if "load" in options.parts:
             try_load(binary, options.seconds, report)
     report.print_problems()
@@ -164,6 +168,16 @@ def try_grpcurl(binary: pathlib.Path, certificates: Certificates, report: Report
         if has_tls(binary):
             marks += report.mark(f"{program}, mTLS", check(certificates))
         print(f"{program:<18} {marks}  {', '.join(tools.GRPCURL)}, descriptors")
+
+
+def try_mesh(binary: pathlib.Path, folder: pathlib.Path, report: Report) -> None:
+    if missing := tools.missing(("envoy", "grpcurl")):
+        report.missing += missing
+        return
+    print(f"\n{'behind Envoy':<18} {'call':<16} requests at OnboardFlow")
+    for fault, method, calls, bound, problems in mesh.rows(binary, folder):
+        mark = report.mark(f"behind Envoy, {fault}, {method}", problems)
+        print(f"{fault:<18} {method:<16} {mark} {calls}, at most {bound}")
 
 
 def try_load(binary: pathlib.Path, seconds: int, report: Report) -> None:
