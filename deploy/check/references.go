@@ -70,6 +70,8 @@ func checkByKind(in *installation, object *unstructured.Unstructured, wrong *pro
 		must(in.monitorFindsService(object))
 	case "GRPCRoute":
 		must(in.routeFindsService(object))
+	case "VirtualService":
+		must(in.meshFindsService(object))
 	}
 }
 
@@ -147,6 +149,16 @@ func (in *installation) routeFindsService(object *unstructured.Unstructured) err
 			if _, err := servicePort(service, reference["port"]); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+func (in *installation) meshFindsService(object *unstructured.Unstructured) error {
+	hosts, _, _ := unstructured.NestedStringSlice(object.Object, "spec", "hosts")
+	for _, host := range hosts {
+		if in.services[host] == nil {
+			return fmt.Errorf("there is no Service '%s'", host)
 		}
 	}
 	return nil

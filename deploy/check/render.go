@@ -33,7 +33,7 @@ type variant struct {
 	documented bool // the overlay is the one that docs/kubernetes.md tells readers to write, with every component
 }
 
-var components = []string{"mtls", "prometheus", "gateway-api"}
+var components = []string{"mtls", "prometheus", "gateway-api", "istio"}
 
 func variants() []variant {
 	all := []variant{

@@ -31,6 +31,7 @@ var definitions = map[string]string{ // group → module@version/folder
 	"cert-manager.io":           "github.com/cert-manager/cert-manager@v1.21.2//deploy/crds",
 	"monitoring.coreos.com":     "github.com/prometheus-operator/prometheus-operator@v0.85.0//example/prometheus-operator-crd",
 	"gateway.networking.k8s.io": "sigs.k8s.io/gateway-api@v1.6.3//config/crd/standard",
+	"networking.istio.io":       "istio.io/api@v1.32.0//kubernetes",
 }
 
 // validators judges custom resources with the very code that an API server has for them.
@@ -54,11 +55,13 @@ func loadDefinitions() (*validators, error) {
 			if err != nil {
 				return nil, err
 			}
-			definition := &apiextensionsv1.CustomResourceDefinition{}
-			if yaml.Unmarshal(text, definition) != nil || definition.Kind != "CustomResourceDefinition" {
-				continue
+			for _, document := range strings.Split(string(text), "\n---\n") {
+				definition := &apiextensionsv1.CustomResourceDefinition{}
+				if yaml.Unmarshal([]byte(document), definition) != nil || definition.Kind != "CustomResourceDefinition" {
+					continue
+				}
+				v.loaded[definition.Spec.Group+"/"+definition.Spec.Names.Kind] = definition
 			}
-			v.loaded[definition.Spec.Group+"/"+definition.Spec.Names.Kind] = definition
 		}
 	}
 	return v, nil
