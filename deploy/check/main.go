@@ -3,6 +3,7 @@
 //
 //	check render FOLDER     every overlay, as `kubectl kustomize` prints it
 //	check verify            published schemas, Pod Security Standards, references between the files
+//	check chart HELM        the Helm chart's default objects, against the kustomize base
 //	check live BINARY       the binary started as the manifests say: flags, ports, probes, calls, rotation, a drain
 //	check measure BINARY    the memory of a pod, against the manifests' request and limit
 //	check rehearse BINARY   a rolling restart under load, as the manifests set it up
@@ -11,6 +12,7 @@
 //
 //	render.go, installation.go                 what the files put into a cluster
 //	verify.go, schema.go, references.go        what can be said of that without running anything
+//	chart.go                                   the same installation by Helm
 //	pod.go, mount.go                           the binary, run as the kubelet would run it
 //	live.go, flags.go, measure.go              the commands that run one pod
 //	rehearse.go, load.go, core.go, caller.py   the roll-out and its callers
@@ -43,6 +45,8 @@ func main() {
 	case "verify":
 		endAfter(5 * time.Minute) // it may download definitions
 		err = verify(repo, *write)
+	case "chart":
+		err = chart(repo, flag.Arg(1))
 	case "live":
 		isolate()
 		endAfter(2 * time.Minute)
