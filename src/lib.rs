@@ -10,8 +10,8 @@
 //! 5. [`translate`] reads the event in the reply. Pure.
 //! 6. [`error`] holds the table of what a caller is told when one of these fails.
 //!
-//! Beside the path: [`proto`] is what `build.rs` makes of `proto/`, [`config`] reads flags and environment, [`reload`] reads files again that
-//! change, [`context`] is what travels with a call, [`codec`] reads and writes messages,
+//! Beside the path: [`proto`] is what `build.rs` makes of `proto/`, [`config`] reads flags and environment, [`port`] opens the ports that they
+//! name, [`reload`] reads files again that change, [`context`] is what travels with a call, [`codec`] reads and writes messages,
 //! [`telemetry`] is what an operator sees of it, [`admin`] the port where that is asked for,
 //! [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks a running gateway for its health.
 
@@ -21,6 +21,7 @@ pub mod config;
 pub mod context;
 pub mod error;
 pub mod healthcheck;
+pub mod port;
 pub mod proto;
 pub mod reload;
 pub mod rest;

@@ -17,7 +17,7 @@ use onboardflow_gateway::{
         ServeConfig, ServerConfig, Tracing, UpstreamConfig,
     },
     error::Source,
-    healthcheck,
+    healthcheck, port,
     sandbox::{OnboardFlow, Welcome},
     server::{self, Handles, Health},
     service::Service,
@@ -174,7 +174,7 @@ impl Seen {
 
     /// Opens the admin port.
     async fn show(&self, address: SocketAddr, health: &Health) -> Result<(), Source> {
-        let listener = bind("admin-listen", address).await?;
+        let listener = port::open("admin-listen", address).await?;
         info!(address = %listener.local_addr()?, "admin port");
         let admin = Admin {
             metrics: self.telemetry.metrics.clone(),
@@ -213,7 +213,7 @@ async fn serve(config: &ServeConfig, seen: &Seen) -> Result<(), Failure> {
 }
 
 async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
-    let rest = bind("rest-listen", config.rest_listen).await?;
+    let rest = port::open("rest-listen", config.rest_listen).await?;
     let gateway = Gateway::open(&config.process, seen).await?;
     let token = SecretString::from(sandbox_key());
     let welcome = Welcome {
@@ -267,7 +267,7 @@ impl<'a> Gateway<'a> {
             config: &config.server,
             stop,
             handles,
-            listener: bind("listen", config.listen).await?,
+            listener: port::open("listen", config.listen).await?,
         })
     }
 
@@ -283,11 +283,6 @@ impl<'a> Gateway<'a> {
         )
         .await
     }
-}
-
-async fn bind(flag: &str, address: SocketAddr) -> Result<TcpListener, Source> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| format!("--{flag}: can't listen on {address}: {error}").into())
 }
 
 /// 40 hex digits, as a real key has, and another one for each run.

@@ -1,9 +1,10 @@
 //! An emulated OnboardFlow, so that the gateway can be tried, tested and loaded without the real one.
 //!
 //! It stands where the vendor's server would: it speaks HTTP/1.1 on a socket and knows nothing of
-//! the gateway. It checks what the Customers API would check, in the words of Django REST
-//! framework, keeps what it was sent for a test to look at, and answers with an
-//! event shaped like the worked example. [`TEST_SITE_KEYS`] provoke each failure.
+//! the gateway. It checks what the API would check, in the words of Django REST framework, keeps
+//! what it was sent for a test to look at, and answers with an event shaped like the worked example.
+//! [`TEST_SITE_KEYS`] provoke each failure. A resource is a file beside this one, and a line in
+//! [`OnboardFlow::router`].
 //!
 //! Where the real API's behaviour is not known, this is what was decided:
 //! - Types are taken strictly: `"1583020800"` or `1583020800.0` is no integer, `"true"` no boolean
@@ -17,6 +18,7 @@
 //! It never logs a header, a path or a body.
 
 mod answer;
+mod customer;
 mod event;
 mod fields;
 mod gate;
@@ -28,28 +30,34 @@ mod welcome;
 
 use std::{
     fmt, io,
-    pin::pin,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicI64, atomic::Ordering},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicI64, Ordering},
+    },
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Request, Response, request::Parts};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
-use secrecy::SecretString;
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::watch,
-    task::JoinSet,
-    time::{sleep, timeout},
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, any},
+    serve::ListenerExt as _,
 };
-use tracing::{debug, warn};
+use bytes::Bytes;
+use http::Method;
+use http_body_util::BodyExt as _;
+use secrecy::SecretString;
+use serde::Serialize;
+use tokio::{net::TcpListener, time::sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
 
 use answer::Answer;
-use event::Change;
-use fields::CustomerWrite;
+use event::Taken;
+use fields::Write;
 use history::History;
 use test_site::Provoked;
 
@@ -70,10 +78,6 @@ const SLOW: Duration = Duration::from_secs(90);
 /// How long a shutdown waits for calls that are being answered.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The wait before accepting again after the system refused, and how often that is tried.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-const ACCEPT_ATTEMPTS: u32 = 50;
-
 /// The first event's id, which is the worked example's.
 const FIRST_EVENT_ID: i64 = 979_924;
 
@@ -87,18 +91,9 @@ struct Shared {
     token: SecretString,
     next_event_id: AtomicI64,
     history: Mutex<History>,
+    /// Ends calls that `sandbox-slow` keeps waiting.
+    stopping: CancellationToken,
 }
-
-/// What becomes of a request once it was judged.
-enum Outcome {
-    Answer(Answer),
-    AnswerLate(Answer),
-    HangUp,
-}
-
-/// Makes hyper close a connection without an answer.
-#[derive(Debug)]
-struct HangUp;
 
 impl OnboardFlow {
     /// An API that accepts this key, as `Authorization: Token <key>` and as `Bearer <key>`. Real
@@ -110,6 +105,7 @@ impl OnboardFlow {
                 token,
                 next_event_id: AtomicI64::new(FIRST_EVENT_ID),
                 history: Mutex::default(),
+                stopping: CancellationToken::new(),
             }),
         }
     }
@@ -122,103 +118,65 @@ impl OnboardFlow {
     }
 
     /// Answers on `listener` until `shutdown` completes, then lets calls that are being answered
-    /// finish (5 s at most; `sandbox-slow` is cut off at once). Dropping the future closes every
-    /// connection.
+    /// finish (5 s at most; `sandbox-slow` is cut off at once). Dropping the future does the same.
     ///
     /// # Errors
-    /// When the system goes on refusing to accept connections for some seconds.
+    /// None today: a system that refuses to accept connections is asked again.
     pub async fn serve(
         self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        let (stop, stopping) = watch::channel(());
-        let mut connections = JoinSet::new();
-        let mut shutdown = pin!(shutdown);
-        loop {
-            tokio::select! {
-                () = &mut shutdown => break,
-                stream = accept(&listener) => {
-                    connections.spawn(self.clone().converse(stream?, stopping.clone()));
-                }
-                // Reaped as they end, or the set would grow for ever.
-                Some(_) = connections.join_next() => {}
-            }
-        }
-        drop(listener);
-        drop(stop);
-        let drained = async { while connections.join_next().await.is_some() {} };
-        if timeout(GRACE, drained).await.is_err() {
-            debug!("the emulated OnboardFlow cut off calls at its shutdown");
-        }
-        Ok(())
-    }
-
-    /// Speaks HTTP/1.1 with one client until either side has had enough. hyper notices when the
-    /// client goes while an answer is due, and drops the work on it.
-    async fn converse(self, stream: TcpStream, mut stopping: watch::Receiver<()>) {
-        let slow_may_last = stopping.clone();
-        let service = service_fn(|request| self.respond(request, slow_may_last.clone()));
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-        let mut connection = pin!(connection);
-        let ended = tokio::select! {
-            ended = connection.as_mut() => ended,
-            _ = stopping.changed() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+        let stopping = self.shared.stopping.clone();
+        let _dropped = stopping.clone().drop_guard();
+        let listener = listener.tap_io(|stream| {
+            // Only speed is at stake, and the socket may be gone already.
+            let _ = stream.set_nodelay(true);
+        });
+        let served = axum::serve(listener, self.router())
+            .with_graceful_shutdown(stopping.clone().cancelled_owned());
+        let patience = async {
+            shutdown.await;
+            stopping.cancel();
+            sleep(GRACE).await;
         };
-        if let Err(error) = ended {
-            debug!(%error, "a connection to the emulated OnboardFlow failed");
+        tokio::select! {
+            served = served.into_future() => served,
+            () = patience => {
+                debug!("the emulated OnboardFlow left calls behind at its shutdown");
+                Ok(())
+            }
         }
     }
 
-    async fn respond(
+    fn router(self) -> Router {
+        Router::new()
+            .merge(customer::routes())
+            .method_not_allowed_fallback(async |method: Method| Answer::not_allowed(&method))
+            .fallback(async || Answer::not_found())
+            .layer(middleware::from_fn_with_state(self.clone(), record))
+            .with_state(self)
+    }
+
+    /// What a call that is right in itself is answered with: the event, or what its site key provokes.
+    async fn answer<W: Write, E: Serialize>(
         &self,
-        request: Request<Incoming>,
-        mut stopping: watch::Receiver<()>,
-    ) -> Result<Response<Full<Bytes>>, HangUp> {
-        let (head, incoming) = request.into_parts();
-        let body = read(incoming).await?;
-        let outcome = self.judge(&head, body.as_ref());
-        let received = Received::new(head, body.unwrap_or_default());
-        self.history(|history| history.push(received));
-        match outcome {
-            Outcome::Answer(answer) => Ok(answer.into_response()),
-            Outcome::AnswerLate(answer) => tokio::select! {
-                () = sleep(SLOW) => Ok(answer.into_response()),
-                _ = stopping.changed() => Err(HangUp),
+        write: &W,
+        event: impl FnOnce(Taken) -> E,
+    ) -> Response {
+        let take = || {
+            let id = self.shared.next_event_id.fetch_add(1, Ordering::Relaxed);
+            Answer::ok(&event(Taken::now(id))).into_response()
+        };
+        match test_site::provoke::<W>(write.site_key()) {
+            None => take(),
+            Some(Provoked::Answer(answer)) => answer.into_response(),
+            Some(Provoked::HangUp) => answer::hang_up(),
+            Some(Provoked::Late) => tokio::select! {
+                () = sleep(SLOW) => take(),
+                () = self.shared.stopping.cancelled() => answer::hang_up(),
             },
-            Outcome::HangUp => Err(HangUp),
         }
-    }
-
-    fn judge(&self, head: &Parts, body: Option<&Bytes>) -> Outcome {
-        self.check(head, body)
-            .map_or_else(Outcome::Answer, |(change, write)| match test_site::provoke(
-                &write.site_key,
-            ) {
-                None => Outcome::Answer(self.take(change, &write)),
-                Some(Provoked::Late) => Outcome::AnswerLate(self.take(change, &write)),
-                Some(Provoked::Answer(answer)) => Outcome::Answer(answer),
-                Some(Provoked::HangUp) => Outcome::HangUp,
-            })
-    }
-
-    /// Everything that can be wrong with a request, in the order in which it is told.
-    fn check(&self, head: &Parts, body: Option<&Bytes>) -> Result<(Change, CustomerWrite), Answer> {
-        gate::path(&head.uri)?;
-        let change = gate::method(&head.method)?;
-        gate::credentials(&head.headers, &self.shared.token)?;
-        gate::accept(&head.headers)?;
-        gate::content_type(&head.headers)?;
-        let body = body.ok_or_else(Answer::too_large)?;
-        Ok((change, fields::parse(body)?))
-    }
-
-    fn take(&self, change: Change, write: &CustomerWrite) -> Answer {
-        let id = self.shared.next_event_id.fetch_add(1, Ordering::Relaxed);
-        Answer::ok(&event::envelope(id, change, write, event::now_millis()))
     }
 
     fn history<T>(&self, look: impl FnOnce(&mut History) -> T) -> T {
@@ -234,51 +192,39 @@ impl fmt::Debug for OnboardFlow {
     }
 }
 
-impl fmt::Display for HangUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("hung up without an answer")
+/// A resource at its path, whose trailing slash is part of it.
+fn resource(path: &'static str, methods: MethodRouter<OnboardFlow>) -> Router<OnboardFlow> {
+    let moved = any(async move || Answer::moved(path));
+    Router::new()
+        .route(path.trim_end_matches('/'), moved)
+        .route(path, methods)
+}
+
+/// Keeps what was sent, whatever becomes of it.
+async fn record(State(api): State<OnboardFlow>, request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let Ok(body) = read(body).await else {
+        return answer::hang_up();
+    };
+    let received = Received::new(&head, body.clone().unwrap_or_default());
+    api.history(|history| history.push(received));
+    match body {
+        Some(body) => next.run(Request::from_parts(head, body.into())).await,
+        None => Answer::too_large().into_response(),
     }
 }
 
-impl std::error::Error for HangUp {}
-
-/// The next connection. Being out of file descriptors passes when others close, so it is waited
-/// for; a client that gave up meanwhile counts as one such failure and costs nothing else.
-async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
-    let mut attempts = 1;
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                // Only speed is at stake, and the socket may be gone already.
-                let _ = stream.set_nodelay(true);
-                return Ok(stream);
-            }
-            Err(error) if attempts == ACCEPT_ATTEMPTS => return Err(error),
-            Err(error) => {
-                warn!(%error, "the emulated OnboardFlow could not accept a connection");
-                attempts += 1;
-                sleep(ACCEPT_PAUSE).await;
-            }
+/// The whole body, or nothing where it is longer than is read. An error is a client that went.
+async fn read(mut body: Body) -> Result<Option<Bytes>, axum::Error> {
+    let (mut kept, mut length) = (Vec::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let data = frame?.into_data().unwrap_or_default();
+        length += data.len();
+        if length <= MAX_BODY_BYTES {
+            kept.extend_from_slice(&data);
+        } else if length > MAX_LINGER_BYTES {
+            break;
         }
     }
-}
-
-/// The whole body, or nothing where it is longer than is read.
-async fn read(mut incoming: Incoming) -> Result<Option<Bytes>, HangUp> {
-    let limited = Limited::new(&mut incoming, MAX_BODY_BYTES).collect().await;
-    match limited {
-        Ok(collected) => Ok(Some(collected.to_bytes())),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            let mut thrown_away = 0;
-            while let Some(frame) = incoming.frame().await {
-                let frame = frame.map_err(|_| HangUp)?;
-                thrown_away += frame.data_ref().map_or(0, Bytes::len);
-                if thrown_away > MAX_LINGER_BYTES {
-                    break;
-                }
-            }
-            Ok(None)
-        }
-        Err(_client_went) => Err(HangUp),
-    }
+    Ok((length <= MAX_BODY_BYTES).then(|| kept.into()))
 }

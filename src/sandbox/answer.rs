@@ -1,17 +1,22 @@
 //! What the emulated OnboardFlow can say: JSON as Django REST framework writes it, and the HTML
 //! pages of the proxy in front.
 
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
+use axum::{
+    body::{Body, Bytes},
+    response::{IntoResponse, Response},
+};
+use http::{
+    HeaderName, HeaderValue, Method, StatusCode,
+    header::{CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE},
+};
+use http_body_util::StreamBody;
 use serde::Serialize;
 use serde_json::json;
 
 const JSON: &str = "application/json";
 const HTML: &str = "text/html; charset=utf-8";
 
-/// An HTTP answer before hyper knows it. One header beside the content type is all that the
-/// answers of this API need.
+/// An HTTP answer. One header beside the content type is all that the answers of this API need.
 #[derive(Debug)]
 pub(super) struct Answer {
     status: StatusCode,
@@ -27,8 +32,8 @@ impl Answer {
     }
 
     /// 200 with these bytes, whatever they are, under JSON's name.
-    pub(super) fn ok_raw(body: &'static [u8]) -> Self {
-        Self::new(StatusCode::OK, JSON, Bytes::from_static(body))
+    pub(super) fn ok_raw(body: &'static str) -> Self {
+        Self::new(StatusCode::OK, JSON, body.into())
     }
 
     pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Self {
@@ -46,23 +51,26 @@ impl Answer {
     }
 
     pub(super) fn unauthorized(detail: &str) -> Self {
-        Self::detail(StatusCode::UNAUTHORIZED, detail).with(header::WWW_AUTHENTICATE, "Token")
+        Self::detail(StatusCode::UNAUTHORIZED, detail).with(WWW_AUTHENTICATE, "Token")
     }
 
     pub(super) fn not_found() -> Self {
         Self::detail(StatusCode::NOT_FOUND, "Not found.")
     }
 
+    /// axum adds `Allow`.
+    pub(super) fn not_allowed(method: &Method) -> Self {
+        let detail = format!("Method \"{method}\" not allowed.");
+        Self::detail(StatusCode::METHOD_NOT_ALLOWED, &detail)
+    }
+
     pub(super) fn moved(location: &'static str) -> Self {
-        Self::new(StatusCode::MOVED_PERMANENTLY, HTML, Bytes::new())
-            .with(header::LOCATION, location)
+        Self::new(StatusCode::MOVED_PERMANENTLY, HTML, Bytes::new()).with(LOCATION, location)
     }
 
     pub(super) fn too_large() -> Self {
-        Self::proxy_page(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            "413 Request Entity Too Large",
-        )
+        let title = "413 Request Entity Too Large";
+        Self::proxy_page(StatusCode::PAYLOAD_TOO_LARGE, title)
     }
 
     /// A page of the proxy in front, which has never heard of JSON.
@@ -81,20 +89,6 @@ impl Answer {
         self
     }
 
-    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(self.body));
-        *response.status_mut() = self.status;
-        let headers = response.headers_mut();
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static(self.content_type),
-        );
-        if let Some((name, value)) = self.header {
-            headers.insert(name, HeaderValue::from_static(value));
-        }
-        response
-    }
-
     fn new(status: StatusCode, content_type: &'static str, body: Bytes) -> Self {
         Self {
             status,
@@ -103,4 +97,23 @@ impl Answer {
             body,
         }
     }
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let content_type = [(CONTENT_TYPE, self.content_type)];
+        let mut response = (self.status, content_type, self.body).into_response();
+        if let Some((name, value)) = self.header {
+            let headers = response.headers_mut();
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+/// Closes the connection without an answer: a body that fails at once takes its head, which isn't
+/// written yet, along.
+pub(super) fn hang_up() -> Response {
+    let fails = futures_util::stream::iter([Err::<http_body::Frame<Bytes>, _>("hung up")]);
+    Response::new(Body::new(StreamBody::new(fails)))
 }

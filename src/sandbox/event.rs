@@ -1,31 +1,32 @@
 //! The event that a successful call is answered with: same names, order, types and units as the
 //! worked example of rest-api.md §1.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    fmt::Write as _,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use serde::Serialize;
-use serde_json::{Map, Value};
-use sha1::{Digest, Sha1};
+use sha1::{Digest as _, Sha1};
 
-use super::fields::CustomerWrite;
-
-/// What happened to the customer.
-#[derive(Clone, Copy, Debug, Serialize)]
-pub(super) enum Change {
-    #[serde(rename = "CUSTOMER_CREATED")]
-    Created,
-    #[serde(rename = "CUSTOMER_UPDATED")]
-    Updated,
+/// A call that was taken.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Taken {
+    id: i64,
+    /// Unix milliseconds.
+    at: i64,
 }
 
+/// The reply, around the data that a kind of record has.
 #[derive(Serialize)]
-pub(super) struct Envelope<'a> {
+pub(super) struct Envelope<'a, D> {
     success: bool,
-    data: Record<'a>,
+    data: Event<'a, D>,
 }
 
+#[expect(clippy::struct_field_names, reason = "the names are the JSON's")]
 #[derive(Serialize)]
-struct Record<'a> {
+struct Event<'a, D> {
     id: i64,
     event_provider: &'static str,
     site_user: SiteUser,
@@ -35,7 +36,7 @@ struct Record<'a> {
     event_date: i64,
     event_value: String,
     event_type: &'static str,
-    event_meta: Meta<'a>,
+    event_meta: Meta<D>,
     /// Unix milliseconds.
     updated: i64,
     /// Unix milliseconds.
@@ -47,92 +48,60 @@ struct Record<'a> {
 struct SiteUser {}
 
 #[derive(Serialize)]
-struct Meta<'a> {
-    data: Data<'a>,
-    r#type: Change,
+struct Meta<D> {
+    data: D,
+    r#type: &'static str,
     /// Unix seconds, unlike every other time of the reply.
     created: i64,
 }
 
-#[derive(Serialize)]
-struct Data<'a> {
-    customer: Customer<'a>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    custom_properties: Option<&'a Map<String, Value>>,
-}
+impl Taken {
+    pub(super) fn now(id: i64) -> Self {
+        #[expect(clippy::disallowed_methods, reason = "events bear the time of day")]
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        let at = since_epoch.map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        });
+        Self { id, at }
+    }
 
-#[derive(Serialize)]
-struct Customer<'a> {
-    id: &'a str,
-    email: &'a str,
-    user_id: &'a str,
-    image_url: Option<&'a str>,
-    last_name: Option<&'a str>,
-    first_name: Option<&'a str>,
-    has_payment_method: bool,
-}
-
-/// The reply to `write`, taken at `now` (Unix milliseconds).
-pub(super) fn envelope(id: i64, change: Change, write: &CustomerWrite, now: i64) -> Envelope<'_> {
-    Envelope {
-        success: true,
-        data: Record {
-            id,
-            event_provider: "API",
-            site_user: SiteUser {},
-            site_hash: &write.site_key,
-            session_id: format!("{}-{}", write.site_key, now.div_euclid(1000)),
-            event_date: write.event_date * 1000,
-            event_value: event_value(id, write),
-            event_type: "PROVIDER_EVENT",
-            event_meta: Meta {
-                data: data(write),
-                r#type: change,
-                created: write.event_date,
+    /// The reply to a call for this site. `event_date` is in Unix seconds.
+    pub(super) fn event<'a, D>(
+        self,
+        site_key: &'a str,
+        event_date: i64,
+        kind: &'static str,
+        data: D,
+    ) -> Envelope<'a, D> {
+        Envelope {
+            success: true,
+            data: Event {
+                id: self.id,
+                event_provider: "API",
+                site_user: SiteUser {},
+                site_hash: site_key,
+                session_id: format!("{site_key}-{}", self.at.div_euclid(1000)),
+                event_date: event_date * 1000,
+                event_value: self.value(site_key),
+                event_type: "PROVIDER_EVENT",
+                event_meta: Meta {
+                    data,
+                    r#type: kind,
+                    created: event_date,
+                },
+                updated: self.at,
+                created: self.at,
             },
-            updated: now,
-            created: now,
-        },
+        }
     }
-}
 
-/// The wall clock, in Unix milliseconds.
-pub(super) fn now_millis() -> i64 {
-    #[expect(clippy::disallowed_methods, reason = "events bear the time of day")]
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
-    since_epoch.map_or(0, |since| {
-        i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
-    })
-}
-
-fn data(write: &CustomerWrite) -> Data<'_> {
-    Data {
-        customer: Customer {
-            id: &write.id,
-            email: &write.email,
-            user_id: &write.user_id,
-            image_url: write.image_url.as_deref(),
-            last_name: write.last_name.as_deref(),
-            first_name: write.first_name.as_deref(),
-            has_payment_method: write.has_payment_method,
-        },
-        custom_properties: write.custom_properties.as_ref(),
+    /// 40 hex digits that differ from event to event. What the real API hashes is not known.
+    fn value(self, site_key: &str) -> String {
+        let hash = Sha1::digest(format!("{} {site_key}", self.id));
+        hash.iter().fold(String::new(), |mut digits, byte| {
+            // Writing to a string can't fail.
+            let _ = write!(digits, "{byte:02x}");
+            digits
+        })
     }
-}
-
-/// 40 hex digits that differ from event to event. What the real API hashes is not known.
-fn event_value(id: i64, write: &CustomerWrite) -> String {
-    let mut hash = Sha1::new();
-    hash.update(id.to_be_bytes());
-    hash.update(&write.site_key);
-    hash.update([0]);
-    hash.update(&write.id);
-    let digits = b"0123456789abcdef";
-    let halves = hash
-        .finalize()
-        .into_iter()
-        .flat_map(|byte| [byte >> 4, byte & 15]);
-    halves
-        .map(|half| char::from(digits[usize::from(half)]))
-        .collect()
 }

@@ -1,189 +1,167 @@
-//! The fields of a create or update, checked one by one as a serializer of Django REST framework
-//! does: every problem at once, under the REST name, in the framework's words.
+//! The fields of a call, checked one by one as a serializer of Django REST framework does: every
+//! problem at once, under the REST name, in the framework's words.
 //!
 //! Stricter than the framework on types, on purpose; see the [module above](super).
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
 use http::StatusCode;
-use serde::{Serialize, Serializer};
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer, de::DeserializeOwned};
+use serde_json::Value;
 use url::Url;
 
 use super::answer::Answer;
 
-/// What both calls carry, under the names of the REST API less their `customer_`.
-#[derive(Debug)]
-pub(super) struct CustomerWrite {
-    pub(super) site_key: String,
-    /// Unix seconds.
-    pub(super) event_date: i64,
-    pub(super) user_id: String,
-    pub(super) id: String,
-    pub(super) email: String,
-    pub(super) first_name: Option<String>,
-    pub(super) last_name: Option<String>,
-    pub(super) image_url: Option<String>,
-    pub(super) has_payment_method: bool,
-    pub(super) custom_properties: Option<Map<String, Value>>,
+/// What a call carries, under the names of the REST API.
+pub(super) trait Write: DeserializeOwned {
+    /// Its fields, in the order in which their problems are told.
+    const FIELDS: &'static [Field];
+    /// What `sandbox-400` finds wrong with it.
+    const REFUSAL: [(&'static str, &'static str); 2];
+
+    fn site_key(&self) -> &str;
 }
+
+/// A field, and what it has to be.
+pub(super) struct Field {
+    name: &'static str,
+    need: Need,
+    rule: Rule,
+}
+
+#[derive(PartialEq)]
+enum Need {
+    Required,
+    Optional,
+}
+
+type Rule = fn(&Value) -> Result<(), Problem>;
 
 /// One field's problem, in words for the caller.
 type Problem = Cow<'static, str>;
 
+pub(super) const fn required(name: &'static str, rule: Rule) -> Field {
+    let need = Need::Required;
+    Field { name, need, rule }
+}
+
+pub(super) const fn optional(name: &'static str, rule: Rule) -> Field {
+    let need = Need::Optional;
+    Field { name, need, rule }
+}
+
 /// First and last second that a date of four digits can name. Milliseconds sent by mistake fall
 /// outside.
-const EVENT_DATES: (i64, i64) = (-62_135_596_800, 253_402_300_799);
+const DATES: (i64, i64) = (-62_135_596_800, 253_402_300_799);
 
 /// Reads a body, or says everything that is wrong with it.
-pub(super) fn parse(body: &Bytes) -> Result<CustomerWrite, Answer> {
-    let document = serde_json::from_slice(body).map_err(|error| {
-        let detail = format!("JSON parse error - {error}");
-        Answer::detail(StatusCode::BAD_REQUEST, &detail)
-    })?;
+pub(super) fn parse<W: Write>(body: &[u8]) -> Result<W, Answer> {
+    let document = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
     let Value::Object(fields) = document else {
         let got = python_type(&document);
         let problem = format!("Invalid data. Expected a dictionary, but got {got}.");
-        let problems = json!({ "non_field_errors": [problem] });
-        return Err(Answer::json(StatusCode::BAD_REQUEST, &problems));
+        return Err(refuse(&[("non_field_errors", problem)]));
     };
-    Form::new(fields).customer_write()
-}
-
-/// The document as it is taken apart.
-struct Form {
-    fields: Map<String, Value>,
-    problems: Problems,
-}
-
-/// What is wrong with each field, in the order in which the API's table has them.
-struct Problems(Vec<(&'static str, Problem)>);
-
-impl Form {
-    fn new(fields: Map<String, Value>) -> Self {
-        Self {
-            fields,
-            problems: Problems(Vec::new()),
-        }
-    }
-
-    fn customer_write(mut self) -> Result<CustomerWrite, Answer> {
-        let write = CustomerWrite {
-            site_key: self.required("site_key", filled_text),
-            event_date: self.required("event_date", event_date),
-            user_id: self.required("user_id", filled_text),
-            id: self.required("customer_id", filled_text),
-            email: self.required("customer_email", email),
-            first_name: self.optional("customer_first_name", text),
-            last_name: self.optional("customer_last_name", text),
-            image_url: self.optional("customer_image_url", image_url),
-            has_payment_method: self.required("customer_has_payment_method", boolean),
-            custom_properties: self.optional("custom_properties", object),
-        };
-        if self.problems.0.is_empty() {
-            return Ok(write);
-        }
-        Err(Answer::json(StatusCode::BAD_REQUEST, &self.problems))
-    }
-
-    /// A field that has to be there. Where it isn't, or is wrong, its default stands in until all
-    /// fields were seen: nobody gets to see it.
-    fn required<T: Default>(
-        &mut self,
-        name: &'static str,
-        rule: fn(Value) -> Result<T, Problem>,
-    ) -> T {
-        if !self.fields.contains_key(name) {
-            let problem = Cow::Borrowed("This field is required.");
-            self.problems.0.push((name, problem));
-        }
-        self.optional(name, rule).unwrap_or_default()
-    }
-
-    fn optional<T>(
-        &mut self,
-        name: &'static str,
-        rule: fn(Value) -> Result<T, Problem>,
-    ) -> Option<T> {
-        let value = self.fields.remove(name)?;
-        let checked = if value.is_null() {
-            Err("This field may not be null.".into())
-        } else {
-            rule(value)
-        };
-        checked
-            .map_err(|problem| self.problems.0.push((name, problem)))
-            .ok()
+    let problem_of = |field: &Field| match fields.get(field.name) {
+        None if field.need == Need::Optional => None,
+        None => Some("This field is required.".into()),
+        Some(Value::Null) => Some("This field may not be null.".into()),
+        Some(value) => (field.rule)(value).err(),
+    };
+    let named = |field: &Field| Some((field.name, problem_of(field)?));
+    let problems: Vec<_> = W::FIELDS.iter().filter_map(named).collect();
+    if problems.is_empty() {
+        // A field that stands there twice is all that can still be wrong.
+        serde_json::from_slice(body).map_err(|error| not_json(&error))
+    } else {
+        Err(refuse(&problems))
     }
 }
 
-impl Serialize for Problems {
+/// 400 with each field's one problem.
+pub(super) fn refuse<P: AsRef<str>>(problems: &[(&'static str, P)]) -> Answer {
+    Answer::json(StatusCode::BAD_REQUEST, &Problems(problems))
+}
+
+fn not_json(error: &serde_json::Error) -> Answer {
+    let detail = format!("JSON parse error - {error}");
+    Answer::detail(StatusCode::BAD_REQUEST, &detail)
+}
+
+struct Problems<'a, P>(&'a [(&'static str, P)]);
+
+impl<P: AsRef<str>> Serialize for Problems<'_, P> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_map(self.0.iter().map(|(name, problem)| (name, [problem])))
+        let problems = self.0.iter();
+        serializer.collect_map(problems.map(|(name, problem)| (name, [problem.as_ref()])))
     }
 }
 
-fn text(value: Value) -> Result<String, Problem> {
+pub(super) fn text(value: &Value) -> Result<(), Problem> {
+    string(value).map(drop)
+}
+
+pub(super) fn filled_text(value: &Value) -> Result<(), Problem> {
+    match string(value)?.trim() {
+        "" => Err("This field may not be blank.".into()),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn email(value: &Value) -> Result<(), Problem> {
+    filled_text(value)?;
+    if is_email(string(value)?) {
+        return Ok(());
+    }
+    Err("Enter a valid email address.".into())
+}
+
+/// An empty one takes the picture away.
+pub(super) fn url(value: &Value) -> Result<(), Problem> {
+    match string(value)? {
+        "" => Ok(()),
+        text if is_url(text) => Ok(()),
+        _ => Err("Enter a valid URL.".into()),
+    }
+}
+
+pub(super) fn boolean(value: &Value) -> Result<(), Problem> {
+    match value {
+        Value::Bool(_) => Ok(()),
+        _ => Err("Must be a valid boolean.".into()),
+    }
+}
+
+/// Unix seconds.
+pub(super) fn seconds(value: &Value) -> Result<(), Problem> {
+    let (first, last) = DATES;
+    match value.as_i64() {
+        Some(seconds) if seconds < first => {
+            Err(format!("Ensure this value is greater than or equal to {first}.").into())
+        }
+        Some(seconds) if seconds > last => {
+            Err(format!("Ensure this value is less than or equal to {last}.").into())
+        }
+        Some(_) => Ok(()),
+        None => Err("A valid integer is required.".into()),
+    }
+}
+
+pub(super) fn object(value: &Value) -> Result<(), Problem> {
+    if value.is_object() {
+        return Ok(());
+    }
+    let got = python_type(value);
+    Err(format!("Expected a dictionary of items but got type \"{got}\".").into())
+}
+
+fn string(value: &Value) -> Result<&str, Problem> {
     match value {
         Value::String(text) if text.contains('\0') => {
             Err("Null characters are not allowed.".into())
         }
         Value::String(text) => Ok(text),
         _ => Err("Not a valid string.".into()),
-    }
-}
-
-fn filled_text(value: Value) -> Result<String, Problem> {
-    let text = text(value)?;
-    if text.trim().is_empty() {
-        return Err("This field may not be blank.".into());
-    }
-    Ok(text)
-}
-
-fn email(value: Value) -> Result<String, Problem> {
-    let text = filled_text(value)?;
-    if is_email(&text) {
-        return Ok(text);
-    }
-    Err("Enter a valid email address.".into())
-}
-
-/// An empty one takes the picture away.
-fn image_url(value: Value) -> Result<String, Problem> {
-    let text = text(value)?;
-    if text.is_empty() || is_url(&text) {
-        return Ok(text);
-    }
-    Err("Enter a valid URL.".into())
-}
-
-fn boolean(value: Value) -> Result<bool, Problem> {
-    serde_json::from_value(value).map_err(|_| "Must be a valid boolean.".into())
-}
-
-fn event_date(value: Value) -> Result<i64, Problem> {
-    let (first, last) = EVENT_DATES;
-    match serde_json::from_value(value) {
-        Ok(seconds) if seconds < first => {
-            Err(format!("Ensure this value is greater than or equal to {first}.").into())
-        }
-        Ok(seconds) if seconds > last => {
-            Err(format!("Ensure this value is less than or equal to {last}.").into())
-        }
-        Ok(seconds) => Ok(seconds),
-        Err(_) => Err("A valid integer is required.".into()),
-    }
-}
-
-fn object(value: Value) -> Result<Map<String, Value>, Problem> {
-    match value {
-        Value::Object(object) => Ok(object),
-        other => {
-            let got = python_type(&other);
-            Err(format!("Expected a dictionary of items but got type \"{got}\".").into())
-        }
     }
 }
 

@@ -1,37 +1,42 @@
-//! What is checked before anyone looks at a request's body: where it goes, with which verb, with
-//! whose key and in which format.
+//! What is checked before anyone looks at a request's fields: whose key it has, and in which format
+//! it is. The router has checked path and verb by then.
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+    response::{IntoResponse as _, Response},
+};
+use http::{HeaderMap, HeaderValue, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{answer::Answer, event::Change};
+use super::{
+    OnboardFlow,
+    answer::{self, Answer},
+    fields::{self, Write},
+};
 
-const CUSTOMER: &str = "/api/v1/customer/";
+/// A call in which nothing is wrong.
+pub(super) struct Checked<W>(pub(super) W);
 
-/// Only the one endpoint is there, and its trailing slash is part of it.
-pub(super) fn path(uri: &Uri) -> Result<(), Answer> {
-    match uri.path() {
-        CUSTOMER => Ok(()),
-        path if CUSTOMER.strip_suffix('/') == Some(path) => Err(Answer::moved(CUSTOMER)),
-        _ => Err(Answer::not_found()),
-    }
-}
+impl<W: Write> FromRequest<OnboardFlow> for Checked<W> {
+    type Rejection = Response;
 
-/// The verb alone tells a create from an update.
-pub(super) fn method(method: &Method) -> Result<Change, Answer> {
-    match *method {
-        Method::POST => Ok(Change::Created),
-        Method::PUT => Ok(Change::Updated),
-        _ => Err(Answer::detail(
-            StatusCode::METHOD_NOT_ALLOWED,
-            &format!("Method \"{method}\" not allowed."),
-        )
-        .with(header::ALLOW, "POST, PUT")),
+    async fn from_request(request: Request, api: &OnboardFlow) -> Result<Self, Response> {
+        let headers = request.headers();
+        credentials(headers, &api.shared.token)
+            .and_then(|()| accept(headers))
+            .and_then(|()| content_type(headers))
+            .map_err(Answer::into_response)?;
+        let body = Bytes::from_request(request, api).await;
+        let body = body.map_err(|_client_went| answer::hang_up())?;
+        fields::parse(&body)
+            .map(Self)
+            .map_err(Answer::into_response)
     }
 }
 
 /// The framework's token authentication, under both names that the scheme has had.
-pub(super) fn credentials(headers: &HeaderMap, token: &SecretString) -> Result<(), Answer> {
+fn credentials(headers: &HeaderMap, token: &SecretString) -> Result<(), Answer> {
     let value = headers.get(header::AUTHORIZATION);
     let mut words = value
         .and_then(|value| value.to_str().ok())
@@ -54,7 +59,7 @@ fn is_scheme(word: &str) -> bool {
 }
 
 /// The API speaks nothing but JSON. As the framework does, this looks at no `q`.
-pub(super) fn accept(headers: &HeaderMap) -> Result<(), Answer> {
+fn accept(headers: &HeaderMap) -> Result<(), Answer> {
     let mut ranges = headers.get_all(header::ACCEPT).iter().peekable();
     let takes_json = |value: &HeaderValue| {
         let ranges = value.to_str().unwrap_or_default().split(',');
@@ -74,7 +79,7 @@ pub(super) fn accept(headers: &HeaderMap) -> Result<(), Answer> {
 }
 
 /// The body has to say that it is JSON; a charset may follow.
-pub(super) fn content_type(headers: &HeaderMap) -> Result<(), Answer> {
+fn content_type(headers: &HeaderMap) -> Result<(), Answer> {
     let value = headers.get(header::CONTENT_TYPE);
     let media_type = value
         .and_then(|value| value.to_str().ok())

@@ -33,15 +33,15 @@ pub(super) struct History {
 }
 
 impl Received {
-    pub(super) fn new(head: Parts, body: Bytes) -> Self {
+    pub(super) fn new(head: &Parts, body: Bytes) -> Self {
         Self {
-            method: head.method,
+            method: head.method.clone(),
             path: head
                 .uri
                 .path_and_query()
                 .map(ToString::to_string)
                 .unwrap_or_default(),
-            headers: head.headers,
+            headers: head.headers.clone(),
             body,
         }
     }

@@ -3,13 +3,17 @@
 use http::{StatusCode, header};
 use serde_json::json;
 
-use super::answer::Answer;
+use super::{
+    answer::Answer,
+    fields::{self, Write},
+};
 
 /// Each test site key, and what it provokes in one line. Any other key succeeds.
 pub const TEST_SITE_KEYS: &[(&str, &str)] = &[
     ("sandbox-400", "400 that names the fields at fault"),
     ("sandbox-401", "401, as if the API key were wrong"),
     ("sandbox-404", "404, as if there were no such record"),
+    ("sandbox-409", "409, as if there were such a record already"),
     ("sandbox-429", "429: the day's calls are used up"),
     (
         "sandbox-500",
@@ -21,6 +25,10 @@ pub const TEST_SITE_KEYS: &[(&str, &str)] = &[
     (
         "sandbox-garbage",
         "200 with a JSON document cut off in its middle",
+    ),
+    (
+        "sandbox-applied",
+        "200 with \"success\": true, cut off behind it: the write is applied",
     ),
     ("sandbox-refused", "200 with \"success\": false"),
 ];
@@ -35,11 +43,12 @@ pub(super) enum Provoked {
 }
 
 /// What this site key provokes; nothing where it is an ordinary one.
-pub(super) fn provoke(site_key: &str) -> Option<Provoked> {
+pub(super) fn provoke<W: Write>(site_key: &str) -> Option<Provoked> {
     let answer = match site_key {
-        "sandbox-400" => bad_request(),
+        "sandbox-400" => fields::refuse(&W::REFUSAL),
         "sandbox-401" => Answer::unauthorized("Invalid token."),
         "sandbox-404" => Answer::not_found(),
+        "sandbox-409" => Answer::detail(StatusCode::CONFLICT, "This record exists already."),
         "sandbox-429" => throttled(),
         "sandbox-500" => {
             let status = StatusCode::INTERNAL_SERVER_ERROR;
@@ -52,7 +61,8 @@ pub(super) fn provoke(site_key: &str) -> Option<Provoked> {
         "sandbox-slow" => return Some(Provoked::Late),
         "sandbox-drop" => return Some(Provoked::HangUp),
         // Cut before the flag's value: nothing says whether the write was taken.
-        "sandbox-garbage" => Answer::ok_raw(b"{\"success\":tr"),
+        "sandbox-garbage" => Answer::ok_raw(r#"{"success":tr"#),
+        "sandbox-applied" => Answer::ok_raw(r#"{"success":true,"data":{"id":9799"#),
         "sandbox-refused" => Answer::ok(&json!({
             "success": false,
             "error": "This site does not take events.",
@@ -60,14 +70,6 @@ pub(super) fn provoke(site_key: &str) -> Option<Provoked> {
         _ => return None,
     };
     Some(Provoked::Answer(answer))
-}
-
-fn bad_request() -> Answer {
-    let problems = json!({
-        "customer_email": ["Enter a valid email address."],
-        "non_field_errors": ["The customer could not be saved."],
-    });
-    Answer::json(StatusCode::BAD_REQUEST, &problems)
 }
 
 fn throttled() -> Answer {

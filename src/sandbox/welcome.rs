@@ -14,6 +14,18 @@ pub struct Welcome<'a> {
     pub token: &'a str,
 }
 
+/// What a success here doesn't prove.
+const LIMITS: &str = "\
+The emulated API checks the path, the verb, the key, the media types, and that each field is there and
+has the right type and form.
+
+It doesn't emulate:
+  - records: nothing is kept. An update or a delete finds every record, and a create never meets one
+    that exists (sandbox-404 and sandbox-409 stand in for both).
+  - limits: no call is counted (sandbox-429 stands in for a day that is used up).
+  - the network: answers come at once, over plain HTTP/1.1 on this machine.
+  - rules of OnboardFlow that aren't published: real calls may be refused where these succeed.";
+
 impl fmt::Display for Welcome<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { grpc, rest, token } = self;
@@ -48,6 +60,6 @@ Site keys that provoke a failure (any other succeeds):
         for (key, effect) in TEST_SITE_KEYS {
             writeln!(f, "  {key:<16} {effect}")?;
         }
-        writeln!(f, "\nStop it with Ctrl-C.")
+        writeln!(f, "\n{LIMITS}\n\nStop it with Ctrl-C.")
     }
 }

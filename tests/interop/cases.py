@@ -71,6 +71,11 @@ CASES = [
     provoked("sandbox-401", Failure("INTERNAL", "UPSTREAM_CREDENTIALS_REJECTED", ("rejected",), http_status="401")),
     provoked("sandbox-404", Failure("NOT_FOUND", "UPSTREAM_NOT_FOUND", ("rejected",), http_status="404")),
     provoked(
+        "sandbox-409",
+        Failure("ALREADY_EXISTS", "UPSTREAM_CONFLICT", ("rejected",), http_status="409"),
+        Failure("ABORTED", "UPSTREAM_CONFLICT", ("rejected",), http_status="409"),
+    ),
+    provoked(
         "sandbox-429",
         QUOTA,
         # By then `serve` knows that the day's quota is spent, and sends nothing.
@@ -102,7 +107,11 @@ CASES = [
     ),
     provoked(
         "sandbox-garbage",
-        Failure("INTERNAL", "UPSTREAM_REPLY_UNREADABLE", ("unknown", "applied"), http_status="200"),
+        Failure("INTERNAL", "UPSTREAM_REPLY_UNREADABLE", ("unknown",), http_status="200"),
+    ),
+    provoked(
+        "sandbox-applied",
+        Failure("INTERNAL", "UPSTREAM_REPLY_UNREADABLE", ("applied",), http_status="200"),
     ),
     provoked("sandbox-refused", Failure("FAILED_PRECONDITION", "UPSTREAM_REJECTED", ("rejected",), http_status="200")),
     fails("no gateway", (), Failure("UNAVAILABLE"), serving=False),

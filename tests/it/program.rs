@@ -114,10 +114,12 @@ const PROVOKED: &[(&str, Code, &str, &str, Option<&str>)] = &[
     ("sandbox-400", Code::InvalidArgument, "UPSTREAM_REJECTED", "rejected", Some("400")),
     ("sandbox-401", Code::Internal, "UPSTREAM_CREDENTIALS_REJECTED", "rejected", Some("401")),
     ("sandbox-404", Code::NotFound, "UPSTREAM_NOT_FOUND", "rejected", Some("404")),
+    ("sandbox-409", Code::AlreadyExists, "UPSTREAM_CONFLICT", "rejected", Some("409")),
     ("sandbox-500", Code::Unknown, "UPSTREAM_FAILED", "unknown", Some("500")),
     ("sandbox-503", Code::Unavailable, "UPSTREAM_MAINTENANCE", "rejected", Some("503")),
     ("sandbox-drop", Code::Unknown, "UPSTREAM_CONNECTION_LOST", "unknown", None),
     ("sandbox-garbage", Code::Internal, "UPSTREAM_REPLY_UNREADABLE", "unknown", Some("200")),
+    ("sandbox-applied", Code::Internal, "UPSTREAM_REPLY_UNREADABLE", "applied", Some("200")),
     ("sandbox-refused", Code::FailedPrecondition, "UPSTREAM_REJECTED", "rejected", Some("200")),
     ("sandbox-429", Code::ResourceExhausted, "UPSTREAM_QUOTA_EXHAUSTED", "rejected", Some("429")),
 ];
@@ -272,23 +274,24 @@ async fn a_key_in_the_wrong_place_is_not_printed() {
 }
 
 #[tokio::test]
-async fn a_port_that_is_taken_is_no_configuration_error() {
+async fn a_port_that_is_taken_is_told_with_the_flag_that_moves_it() {
     let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let (code, stderr) = refusal(
-        &[
-            "sandbox",
-            "--listen",
-            &address,
-            "--admin-listen",
-            "127.0.0.1:0",
-        ],
-        &[],
-    )
-    .await;
-    assert_eq!(code, Some(1));
-    let said = format!("--listen: can't listen on {address}");
-    assert!(stderr.contains(&said), "{stderr}");
+    for flag in ["--listen", "--admin-listen", "--rest-listen"] {
+        let mut args = vec!["sandbox"];
+        for known in ["--listen", "--admin-listen", "--rest-listen"] {
+            let is_taken = known == flag;
+            args.extend([known, if is_taken { &address } else { "127.0.0.1:0" }]);
+        }
+        let (code, stderr) = refusal(&args, &[]).await;
+        // The configuration is good, so the exit code isn't 64.
+        assert_eq!(code, Some(1));
+        let said = format!(
+            "{flag}: can't listen on {address}: another program uses this port. Stop it, or give \
+             {flag} another address"
+        );
+        assert!(stderr.contains(&said), "{stderr}");
+    }
 }
 
 async fn help(command: &str) -> String {

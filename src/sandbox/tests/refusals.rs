@@ -34,7 +34,7 @@ async fn other_verbs_are_not_allowed() {
         let answer = running.call(&Call::new(method, EXAMPLE)).await;
         let detail = format!("Method \"{method}\" not allowed.");
         answer.assert_detail(405, &detail);
-        assert_eq!(answer.header("allow"), Some("POST, PUT"));
+        assert_eq!(answer.header("allow"), Some("POST,PUT"));
     }
     running.stop().await;
 }

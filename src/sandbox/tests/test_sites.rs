@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use super::{Answered, Call, Running};
-use crate::sandbox::{TEST_SITE_KEYS, test_site};
+use crate::sandbox::{TEST_SITE_KEYS, Welcome, customer::Customer, test_site::provoke};
 
 fn call(site_key: &str) -> Call {
     Call::with_fields("POST", &json!({ "site_key": site_key }))
@@ -25,7 +25,7 @@ async fn answer_of(site_key: &str) -> Answered {
 #[test]
 fn each_listed_key_provokes_something_and_no_other_does() {
     for (key, about) in TEST_SITE_KEYS {
-        assert!(test_site::provoke(key).is_some(), "{key}: {about}");
+        assert!(provoke::<Customer>(key).is_some(), "{key}: {about}");
     }
     for key in [
         "f37F2PPh",
@@ -34,8 +34,24 @@ fn each_listed_key_provokes_something_and_no_other_does() {
         "sandbox-200",
         "SANDBOX-400",
     ] {
-        assert!(test_site::provoke(key).is_none(), "{key}");
+        assert!(provoke::<Customer>(key).is_none(), "{key}");
     }
+}
+
+#[test]
+fn the_welcome_names_each_key_and_what_is_not_emulated() {
+    let address = "127.0.0.1:1".parse().unwrap();
+    let welcome = Welcome {
+        grpc: address,
+        rest: address,
+        token: "key",
+    };
+    let welcome = welcome.to_string();
+    for (key, about) in TEST_SITE_KEYS {
+        assert!(welcome.contains(&format!("  {key:<16} {about}\n")), "{key}");
+    }
+    assert!(welcome.contains("The emulated API checks the path"));
+    assert!(welcome.contains("It doesn't emulate:\n  - records"));
 }
 
 #[tokio::test]
@@ -61,6 +77,21 @@ async fn sandbox_404_finds_nothing() {
     answer_of("sandbox-404")
         .await
         .assert_detail(404, "Not found.");
+}
+
+#[tokio::test]
+async fn sandbox_409_has_the_record_already() {
+    let answer = answer_of("sandbox-409").await;
+    answer.assert_detail(409, "This record exists already.");
+}
+
+#[tokio::test]
+async fn sandbox_applied_says_that_the_write_was_taken_and_breaks_off() {
+    let answer = answer_of("sandbox-applied").await;
+    assert_eq!(answer.status, 200);
+    assert!(answer.body.starts_with(br#"{"success":true,"#));
+    let read: Result<serde_json::Value, _> = serde_json::from_slice(&answer.body);
+    assert!(read.unwrap_err().is_eof());
 }
 
 #[tokio::test]
