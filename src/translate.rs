@@ -6,7 +6,12 @@ mod json;
 mod path;
 mod redact;
 mod rejection;
+mod rules;
+mod time;
 mod unknown;
+
+use bytes::Bytes;
+use serde::Serialize;
 
 pub use self::redact::redact;
 use crate::{
@@ -52,4 +57,15 @@ impl<T> Decoded<T> {
             unknown_fields: self.unknown_fields,
         }
     }
+}
+
+/// What the JSON of most calls fits into.
+const BODY_BYTES: usize = 512;
+
+/// The JSON of a call: maps with string keys and finite numbers, so that JSON can hold them all.
+fn body(json: &impl Serialize) -> Result<Bytes, Error> {
+    let mut bytes = Vec::with_capacity(BODY_BYTES);
+    serde_json::to_writer(&mut bytes, json)
+        .map_err(|error| Error::invalid(vec![]).because(error))?;
+    Ok(bytes.into())
 }

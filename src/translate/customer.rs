@@ -1,6 +1,5 @@
 //! `CreateCustomer` and `UpdateCustomer`: the customer in protobuf ↔ the customer in JSON.
 
-use bytes::Bytes;
 use http::{Method, uri::PathAndQuery};
 use prost_types::{Struct, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -8,12 +7,14 @@ use url::Url;
 
 use super::{
     Decoded, Operation,
-    envelope::{self, Event, TIMESTAMP_SECONDS},
+    envelope::{self, Event},
     json::{self, AsJson, FromJson},
     path::Path,
+    rules,
+    time::timestamp,
 };
 use crate::{
-    error::{Answer, Error, Violation},
+    error::{Error, Violation},
     proto::{
         CreateCustomerRequest, CreateCustomerResponse, Customer, CustomerEvent, EventData,
         EventMeta, UpdateCustomerRequest, UpdateCustomerResponse,
@@ -24,9 +25,6 @@ use crate::{
 /// The trailing slash is part of it.
 const TEMPLATE: &str = "/api/v1/customer/";
 const PATH: PathAndQuery = PathAndQuery::from_static(TEMPLATE);
-
-/// What the JSON of most calls fits into.
-const BODY_BYTES: usize = 512;
 
 /// `CreateCustomer`: `POST /api/v1/customer/`.
 #[derive(Debug)]
@@ -161,27 +159,21 @@ fn encode(method: Method, record: Record) -> Result<Call, Error> {
         customer_email: &customer.email,
         custom_properties: record.custom_properties.as_ref().map(AsJson),
     };
-    // Maps with string keys and finite numbers: JSON can hold them all.
-    let mut json = Vec::with_capacity(BODY_BYTES);
-    serde_json::to_writer(&mut json, &body)
-        .map_err(|error| Error::invalid(vec![]).because(error))?;
+    let body = super::body(&body)?;
     Ok(Call {
         method,
         path: PATH,
         template: TEMPLATE,
         site_key: record.site_key,
-        body: Some(Bytes::from(json)),
+        body: Some(body),
     })
 }
 
 /// Every rule that the request breaks.
 fn violations(record: &Record) -> Vec<Violation> {
     let mut found = Vec::new();
-    require("site_key", &record.site_key, &mut found);
-    match &record.event_date {
-        None => found.push(Violation::new("event_date", "is required")),
-        Some(date) => found.extend(date_violation(date)),
-    }
+    rules::text("site_key", &record.site_key, &mut found);
+    rules::required_time("event_date", record.event_date.as_ref(), &mut found);
     match &record.customer {
         None => found.push(Violation::new("customer", "is required")),
         Some(customer) => customer_violations(customer, &mut found),
@@ -194,9 +186,9 @@ fn violations(record: &Record) -> Vec<Violation> {
 }
 
 fn customer_violations(customer: &Customer, found: &mut Vec<Violation>) {
-    require("customer.id", &customer.id, found);
-    require("customer.user_id", &customer.user_id, found);
-    require("customer.email", &customer.email, found);
+    rules::text("customer.id", &customer.id, found);
+    rules::text("customer.user_id", &customer.user_id, found);
+    rules::text("customer.email", &customer.email, found);
     // An empty one is sent as it is: that is how a picture is taken away.
     if let Some(url) = customer.image_url.as_deref().filter(|url| !url.is_empty())
         && !is_web_address(url)
@@ -212,23 +204,6 @@ fn customer_violations(customer: &Customer, found: &mut Vec<Violation>) {
             "is required: say true or false",
         ));
     }
-}
-
-fn require(field: &'static str, value: &str, found: &mut Vec<Violation>) {
-    if value.trim().is_empty() {
-        found.push(Violation::new(field, "is required, and may not be blank"));
-    }
-}
-
-fn date_violation(date: &Timestamp) -> Option<Violation> {
-    let rule = if !TIMESTAMP_SECONDS.contains(&date.seconds) {
-        "must be between 0001-01-01T00:00:00Z and 9999-12-31T23:59:59.999999999Z"
-    } else if !(0..1_000_000_000).contains(&date.nanos) {
-        "must have nanos between 0 and 999999999"
-    } else {
-        return None;
-    };
-    Some(Violation::new("event_date", rule))
 }
 
 /// The text goes out as it is, so it has to be right as it is: the parser alone mends what it reads
@@ -293,18 +268,6 @@ fn customer_event(event: Event<EventDataJson>) -> Result<CustomerEvent, Error> {
         },
         updated: timestamp("updated", event.updated)?,
         created: timestamp("created", event.created)?,
-    })
-}
-
-/// A time of the event, where it has one.
-fn timestamp<T>(field: &'static str, time: Option<T>) -> Result<Option<Timestamp>, Error>
-where
-    Timestamp: TryFrom<T>,
-{
-    time.map(Timestamp::try_from).transpose().map_err(|_| {
-        // `success: true` was read by now.
-        Error::new(Answer::Unreadable { applied: true })
-            .because(format!("{field} is beyond what a timestamp holds"))
     })
 }
 

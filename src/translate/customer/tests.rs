@@ -1,13 +1,14 @@
 //! Properties of the translation. The rows of the contract are in `tests/it/contract`.
 
+use bytes::Bytes;
 use http::StatusCode;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::*;
+use super::{super::time::TIMESTAMP_SECONDS, *};
 use crate::{
-    error::{Kind, Write},
+    error::{Answer, Kind, Write},
     rest::{Ending, KeyHolder},
 };
 
