@@ -13,7 +13,7 @@
 //! Beside the path: [`proto`] is what `build.rs` makes of `proto/`, [`config`] reads flags and environment, [`port`] opens the ports that they
 //! name, [`reload`] reads files again that change, [`context`] is what travels with a call, [`codec`] reads and writes messages,
 //! [`telemetry`] is what an operator sees of it, [`admin`] the port where that is asked for,
-//! [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks a running gateway for its health.
+//! [`ledger`] remembers writes that name themselves, [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks a running gateway for its health.
 
 pub mod admin;
 pub mod codec;
@@ -21,6 +21,7 @@ pub mod config;
 pub mod context;
 pub mod error;
 pub mod healthcheck;
+pub mod ledger;
 pub mod port;
 pub mod proto;
 pub mod reload;

@@ -1,0 +1,313 @@
+//! The ledger: a small durable record of writes that name themselves (`request_id`), and of the
+//! calls of a day. Gateways that share one send such a write at most once while its outcome is
+//! applied or unknown.
+//!
+//! It knows neither gRPC nor HTTP. Before the first byte of a write leaves, [`Ledger::begin`]
+//! reserves its id in one transaction, or says what is known of it. A [`Reservation`] ends with a
+//! second one. A gateway that dies between the two leaves a pending row behind, which reads as
+//! unknown once its time is over. Nobody takes such a row over to send a create again, so a late
+//! gateway needs no fence.
+//!
+//! Work on the store runs on the runtime that opened the ledger. A call that is dropped can't cut
+//! it short.
+
+mod days;
+mod location;
+mod people;
+mod reservation;
+mod seal;
+mod store;
+
+use std::{
+    error::Error as StdError,
+    io,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use tokio::{
+    runtime::Handle,
+    time::{Instant, sleep, timeout},
+};
+use tokio_util::task::TaskTracker;
+
+pub use self::{
+    days::{Account, Take},
+    location::Location,
+    people::{Counts, Entry},
+    reservation::Reservation,
+};
+use self::{
+    seal::Seal,
+    store::{New, Reserved, Row, Store},
+};
+use crate::context::Progress;
+
+/// Longest wait for the store.
+const STORE_TIMEOUT: Duration = Duration::from_secs(2);
+/// What a pending write has beyond its deadline, to note its outcome.
+const GRACE: Duration = Duration::from_secs(15);
+/// Waits between looks at a write that is under way elsewhere: the first, and the longest.
+const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// Milliseconds of a day.
+const DAY: i64 = 24 * 3600 * 1000;
+
+/// Why the ledger could not answer.
+pub type Failure = Box<dyn StdError + Send + Sync>;
+
+/// What is known of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It is under way.
+    Pending,
+    /// It was applied.
+    Applied,
+    /// Nobody knows what became of it.
+    Unknown,
+    /// A person found out that it was applied.
+    Settled,
+}
+
+impl State {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Applied, Self::Unknown, Self::Settled];
+
+    /// What people are shown.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Applied => "applied",
+            Self::Unknown => "unknown",
+            Self::Settled => "settled",
+        }
+    }
+
+    fn number(self) -> i64 {
+        self as i64
+    }
+
+    /// The state that a row is in: a pending one whose time is over is of unknown fate. A number of
+    /// a later version's reads as the most cautious one.
+    fn of(number: i64, until: i64, now: i64) -> Self {
+        match number {
+            0 if now <= until => Self::Pending,
+            1 => Self::Applied,
+            3 => Self::Settled,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// A write that names itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Write<'a> {
+    /// The caller's name for it.
+    pub request_id: &'a [u8],
+    /// What people are shown of that name.
+    pub id_begins: &'a str,
+    /// The site that it is for. Names are apart between sites.
+    pub site_key: &'a str,
+    /// What people are shown of the site.
+    pub site: &'a str,
+    /// What people are shown of the call.
+    pub method: &'a str,
+    /// All that makes it the same write.
+    pub call: [&'a [u8]; 3],
+    /// Whether it may be sent again where nobody knows what became of it.
+    pub may_repeat: bool,
+}
+
+/// What the ledger says to a write that begins.
+#[derive(Debug)]
+pub enum Begun {
+    /// It may be sent, and ends with this.
+    Reserved(Reservation),
+    /// It was applied. The response, where it could be read.
+    Applied(Option<Vec<u8>>),
+    /// Nobody knows what became of it since then.
+    Unknown(SystemTime),
+    /// A person found out that it was applied.
+    Settled,
+    /// It is under way, and did not end in time.
+    UnderWay,
+    /// Its id names another write.
+    Reused,
+    /// The day has no call left.
+    QuotaSpent,
+}
+
+/// The record. Clones are handles of the same one.
+#[derive(Clone, Debug)]
+pub struct Ledger(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    runtime: Handle,
+    work: TaskTracker,
+    now: fn() -> SystemTime,
+}
+
+impl Ledger {
+    /// The ledger at this place, kept on the runtime that this is called in. Opens nothing yet.
+    pub fn new(location: &Location) -> Result<Self, Failure> {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "gateways that share a ledger have nothing else in common"
+        )]
+        let now = SystemTime::now;
+        Ok(Self(Arc::new(Shared {
+            store: Store::new(location)?,
+            runtime: Handle::current(),
+            work: TaskTracker::new(),
+            now,
+        })))
+    }
+
+    /// The same, with another clock.
+    #[must_use]
+    pub fn with_clock(self, now: fn() -> SystemTime) -> Self {
+        match Arc::try_unwrap(self.0) {
+            Ok(shared) => Self(Arc::new(Shared { now, ..shared })),
+            Err(shared) => Self(shared),
+        }
+    }
+
+    /// Opens the store and makes its tables, if it is there.
+    pub async fn open(&self) -> Result<(), Failure> {
+        let shared = Arc::clone(&self.0);
+        let opened = async move { shared.store.ready().await };
+        self.run(opened).await
+    }
+
+    /// Reserves a write's id, and with it a call of the day; or says what is known of the id. Waits
+    /// until `give_up` for a write that is under way.
+    pub async fn begin(
+        &self,
+        write: &Write<'_>,
+        take: Option<Take>,
+        progress: &Progress,
+        (give_up, deadline): (Instant, Instant),
+    ) -> Result<Begun, Failure> {
+        let seal = Arc::new(Seal::new(write)?);
+        let (mut pause, longest) = LOOKS;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let found = self.reserve(write, &seal, take, progress, left).await?;
+            let row = match found {
+                Found::Reserved(reservation) => return Ok(Begun::Reserved(reservation)),
+                Found::QuotaSpent => return Ok(Begun::QuotaSpent),
+                Found::Row(row) if row.request != seal.request => return Ok(Begun::Reused),
+                Found::Row(row) => row,
+            };
+            match row.state(self.0.now()) {
+                State::Pending => {}
+                State::Applied => {
+                    let response = row.response.map(|sealed| seal.open(&sealed));
+                    return Ok(Begun::Applied(response.transpose()?));
+                }
+                State::Unknown => return Ok(Begun::Unknown(time(row.began))),
+                State::Settled => return Ok(Begun::Settled),
+            }
+            if Instant::now() + pause >= give_up {
+                return Ok(Begun::UnderWay);
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    async fn reserve(
+        &self,
+        write: &Write<'_>,
+        seal: &Arc<Seal>,
+        take: Option<Take>,
+        progress: &Progress,
+        left: Duration,
+    ) -> Result<Found, Failure> {
+        let now = self.0.now();
+        let new = New {
+            id: seal.id,
+            request: seal.request,
+            token: fastrand::i64(..),
+            began: now,
+            until: now.saturating_add(millis(left + GRACE)),
+            id_begins: write.id_begins.to_owned(),
+            site: write.site.to_owned(),
+            method: write.method.to_owned(),
+            may_repeat: write.may_repeat,
+        };
+        // Dropped with the row reserved, or maybe reserved, it frees the row again.
+        let mut reservation = Reservation {
+            ledger: self.clone(),
+            seal: Arc::clone(seal),
+            token: new.token,
+            counted: None,
+            progress: progress.clone(),
+            open: true,
+        };
+        let shared = Arc::clone(&self.0);
+        self.run(async move {
+            let reserved = shared.store.reserve(&new, take).await?;
+            let unused = match reserved {
+                Reserved::Yes { calls } => {
+                    reservation.counted = take.zip(calls);
+                    return Ok(Found::Reserved(reservation));
+                }
+                Reserved::QuotaSpent => Found::QuotaSpent,
+                Reserved::No(row) => Found::Row(row),
+            };
+            reservation.forget();
+            Ok(unused)
+        })
+        .await
+    }
+
+    /// Works on the store to the end, whether or not somebody waits for it.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+    ) -> Result<T, Failure> {
+        let shared = &*self.0;
+        let work = timeout(STORE_TIMEOUT, work);
+        match shared.work.spawn_on(work, &shared.runtime).await {
+            Ok(Ok(done)) => done.map_err(Into::into),
+            Ok(Err(_)) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+            Err(stopped) => Err(stopped.into()),
+        }
+    }
+
+    /// Ends with what is to be written written, or with a short wait.
+    pub async fn close(&self) {
+        self.0.work.close();
+        let _ = timeout(STORE_TIMEOUT * 2, self.0.work.wait()).await;
+        let _ = timeout(STORE_TIMEOUT, self.0.store.close()).await;
+    }
+}
+
+impl Shared {
+    /// Milliseconds since 1970.
+    fn now(&self) -> i64 {
+        let since = (self.now)().duration_since(UNIX_EPOCH);
+        millis(since.unwrap_or_default())
+    }
+}
+
+/// What asking for a row found.
+enum Found {
+    Reserved(Reservation),
+    QuotaSpent,
+    Row(Row),
+}
+
+fn millis(duration: Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
+fn time(millis: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_millis(millis.try_into().unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;
