@@ -30,8 +30,8 @@ impl Effect {
         }
     }
 
-    /// Whether a success has to come with the event that was recorded. Where it hasn't, a 204 is a
-    /// success too.
+    /// Whether a success has to come with the event that was recorded. Where it hasn't, a 2xx without
+    /// a body is a success too.
     #[must_use]
     pub fn answers_with_event(self) -> bool {
         match self {

@@ -50,7 +50,6 @@ use bytes::Bytes;
 use http::Method;
 use http_body_util::BodyExt as _;
 use secrecy::SecretString;
-use serde::Serialize;
 use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
@@ -158,15 +157,11 @@ impl OnboardFlow {
             .with_state(self)
     }
 
-    /// What a call that is right in itself is answered with: the event, or what its site key provokes.
-    async fn answer<W: Write, E: Serialize>(
-        &self,
-        write: &W,
-        event: impl FnOnce(Taken) -> E,
-    ) -> Response {
+    /// What a call that is right in itself is answered with: a success, or what its site key provokes.
+    async fn answer<W: Write>(&self, write: &W, success: impl FnOnce(Taken) -> Answer) -> Response {
         let take = || {
             let id = self.shared.next_event_id.fetch_add(1, Ordering::Relaxed);
-            Answer::ok(&event(Taken::now(id))).into_response()
+            success(Taken::now(id)).into_response()
         };
         match test_site::provoke::<W>(write.site_key()) {
             None => take(),

@@ -7,8 +7,9 @@ use crate::{
     context::Context,
     error::{Error, Loss, Sent},
     proto::{
-        CreateCustomerRequest, CreateCustomerResponse, UpdateCustomerRequest,
-        UpdateCustomerResponse, customer_service_server::CustomerService,
+        CreateCustomerRequest, CreateCustomerResponse, DeleteCustomerRequest,
+        DeleteCustomerResponse, UpdateCustomerRequest, UpdateCustomerResponse,
+        customer_service_server::CustomerService,
     },
     translate::{Operation, customer},
     upstream::Upstream,
@@ -34,6 +35,13 @@ impl CustomerService for Service {
         request: Request<UpdateCustomerRequest>,
     ) -> Result<Response<UpdateCustomerResponse>, Status> {
         self.call::<customer::Update>(request).await
+    }
+
+    async fn delete_customer(
+        &self,
+        request: Request<DeleteCustomerRequest>,
+    ) -> Result<Response<DeleteCustomerResponse>, Status> {
+        self.call::<customer::Delete>(request).await
     }
 }
 

@@ -8,6 +8,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let files = protox::compile(["onboardflow/customer/v1/customer.proto"], ["../../proto"])?;
     tonic_prost_build::configure()
         .build_client(false)
+        .generate_default_stubs(true)
         .compile_fds(files)?;
     Ok(())
 }

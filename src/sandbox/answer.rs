@@ -36,6 +36,11 @@ impl Answer {
         Self::new(StatusCode::OK, JSON, body.into())
     }
 
+    /// 204, which the framework answers a delete with.
+    pub(super) fn gone() -> Self {
+        Self::new(StatusCode::NO_CONTENT, JSON, Bytes::new())
+    }
+
     pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Self {
         #[expect(
             clippy::expect_used,

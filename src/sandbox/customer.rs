@@ -1,4 +1,4 @@
-//! The customer resource: create and update.
+//! The customer resource: create, update and delete.
 
 use axum::{Router, extract::State, response::Response, routing::post};
 use serde::{Deserialize, Serialize};
@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use super::{
     OnboardFlow,
-    event::{Envelope, Taken},
+    answer::Answer,
+    event::Taken,
     fields::{
         Field, Write, boolean, email, filled_text, object, optional, required, seconds, text, url,
     },
@@ -14,7 +15,7 @@ use super::{
     resource,
 };
 
-/// What both calls carry. Written, it is the customer of an event.
+/// What a create and an update carry. Written, it is the customer of an event.
 #[derive(Deserialize, Serialize)]
 pub(super) struct Customer {
     #[serde(skip_serializing)]
@@ -70,17 +71,39 @@ impl Write for Customer {
 }
 
 impl Customer {
-    fn event(&self, kind: &'static str, taken: Taken) -> Envelope<'_, Data<'_>> {
+    fn event(&self, kind: &'static str, taken: Taken) -> Answer {
         let data = Data {
             customer: self,
             custom_properties: self.custom_properties.as_ref(),
         };
-        taken.event(&self.site_key, self.event_date, kind, data)
+        Answer::ok(&taken.event(&self.site_key, self.event_date, kind, data))
+    }
+}
+
+/// What a delete carries.
+#[derive(Deserialize)]
+struct Deletion {
+    site_key: String,
+}
+
+impl Write for Deletion {
+    const FIELDS: &'static [Field] = &[
+        required("site_key", filled_text),
+        required("user_id", filled_text),
+        required("customer_id", filled_text),
+    ];
+    const REFUSAL: [(&'static str, &'static str); 2] = [
+        ("customer_id", "Enter a valid customer id."),
+        ("non_field_errors", "The customer could not be deleted."),
+    ];
+
+    fn site_key(&self) -> &str {
+        &self.site_key
     }
 }
 
 pub(super) fn routes() -> Router<OnboardFlow> {
-    resource("/api/v1/customer/", post(create).put(update))
+    resource("/api/v1/customer/", post(create).put(update).delete(delete))
 }
 
 async fn create(State(api): State<OnboardFlow>, Checked(sent): Checked<Customer>) -> Response {
@@ -91,4 +114,8 @@ async fn create(State(api): State<OnboardFlow>, Checked(sent): Checked<Customer>
 async fn update(State(api): State<OnboardFlow>, Checked(sent): Checked<Customer>) -> Response {
     let event = |taken| sent.event("CUSTOMER_UPDATED", taken);
     api.answer(&sent, event).await
+}
+
+async fn delete(State(api): State<OnboardFlow>, Checked(sent): Checked<Deletion>) -> Response {
+    api.answer(&sent, |_taken| Answer::gone()).await
 }

@@ -162,7 +162,9 @@ impl Client {
             headers,
             body: Vec::new(),
         };
-        let length = answered.header("content-length").unwrap().parse().unwrap();
+        // Only a 204 has none.
+        let length = answered.header("content-length").unwrap_or("0");
+        let length = length.parse().unwrap();
         answered.body.resize(length, 0);
         self.0.read_exact(&mut answered.body).await.unwrap();
         Some(answered)

@@ -1,4 +1,5 @@
-//! `CreateCustomer` and `UpdateCustomer`: the customer in protobuf ↔ the customer in JSON.
+//! `CreateCustomer`, `UpdateCustomer` and `DeleteCustomer`: the customer in protobuf ↔ the customer in
+//! JSON.
 
 use http::{Method, uri::PathAndQuery};
 use prost_types::{Struct, Timestamp};
@@ -10,14 +11,16 @@ use super::{
     envelope::{self, Event},
     json::{self, AsJson, FromJson},
     path::Path,
+    rejection::FieldPaths,
     rules,
     time::timestamp,
 };
 use crate::{
     error::{Error, Violation},
     proto::{
-        CreateCustomerRequest, CreateCustomerResponse, Customer, CustomerEvent, EventData,
-        EventMeta, UpdateCustomerRequest, UpdateCustomerResponse,
+        CreateCustomerRequest, CreateCustomerResponse, Customer, CustomerEvent,
+        DeleteCustomerRequest, DeleteCustomerResponse, EventData, EventMeta, UpdateCustomerRequest,
+        UpdateCustomerResponse,
     },
     rest::{Call, Effect, Intent, Reply},
 };
@@ -44,7 +47,7 @@ impl Operation for Create {
     }
 
     fn decode(reply: Reply) -> Result<Decoded<CreateCustomerResponse>, Error> {
-        let decoded = decode(&reply, Self::INTENT.effect)?;
+        let decoded = decode(&reply, Self::INTENT.effect, field_path)?;
         Ok(decoded.map(|event| CreateCustomerResponse { event }))
     }
 }
@@ -67,12 +70,67 @@ impl Operation for Update {
     }
 
     fn decode(reply: Reply) -> Result<Decoded<UpdateCustomerResponse>, Error> {
-        let decoded = decode(&reply, Self::INTENT.effect)?;
+        let decoded = decode(&reply, Self::INTENT.effect, field_path)?;
         Ok(decoded.map(|event| UpdateCustomerResponse { event }))
     }
 }
 
-/// What both requests hold.
+/// `DeleteCustomer`: `DELETE /api/v1/customer/`.
+#[derive(Debug)]
+pub struct Delete;
+
+impl Operation for Delete {
+    type Request = DeleteCustomerRequest;
+    type Response = DeleteCustomerResponse;
+
+    const INTENT: Intent = Intent {
+        effect: Effect::Deletes,
+        may_have: "the customer may have been deleted",
+    };
+
+    fn encode(request: DeleteCustomerRequest) -> Result<Call, Error> {
+        let mut found = Vec::new();
+        rules::text("site_key", &request.site_key, &mut found);
+        rules::text("customer_id", &request.customer_id, &mut found);
+        rules::text("user_id", &request.user_id, &mut found);
+        if !found.is_empty() {
+            return Err(Error::invalid(found));
+        }
+        let body = super::body(&DeleteBody {
+            site_key: &request.site_key,
+            user_id: &request.user_id,
+            customer_id: &request.customer_id,
+        })?;
+        Ok(Call {
+            method: Method::DELETE,
+            path: PATH,
+            template: TEMPLATE,
+            site_key: request.site_key,
+            body: Some(body),
+        })
+    }
+
+    fn decode(reply: Reply) -> Result<Decoded<DeleteCustomerResponse>, Error> {
+        let same_name = |json_name: &str| match json_name {
+            "site_key" => Some("site_key"),
+            "user_id" => Some("user_id"),
+            "customer_id" => Some("customer_id"),
+            _ => None,
+        };
+        let decoded = decode(&reply, Self::INTENT.effect, same_name)?;
+        Ok(decoded.map(|event| DeleteCustomerResponse { event }))
+    }
+}
+
+/// The JSON that a delete sends.
+#[derive(Serialize)]
+struct DeleteBody<'a> {
+    site_key: &'a str,
+    user_id: &'a str,
+    customer_id: &'a str,
+}
+
+/// What a create and an update hold.
 struct Record {
     site_key: String,
     event_date: Option<Timestamp>,
@@ -102,7 +160,7 @@ impl From<UpdateCustomerRequest> for Record {
     }
 }
 
-/// The JSON that both calls send.
+/// The JSON that a create and an update send.
 #[derive(Serialize)]
 struct Body<'a> {
     site_key: &'a str,
@@ -235,7 +293,11 @@ struct CustomerJson {
     has_payment_method: Option<bool>,
 }
 
-fn decode(reply: &Reply, effect: Effect) -> Result<Decoded<Option<CustomerEvent>>, Error> {
+fn decode(
+    reply: &Reply,
+    effect: Effect,
+    field_path: FieldPaths,
+) -> Result<Decoded<Option<CustomerEvent>>, Error> {
     let Decoded {
         message,
         unknown_fields,

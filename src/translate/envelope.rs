@@ -2,7 +2,6 @@
 
 use std::cell::Cell;
 
-use http::StatusCode;
 use serde::{
     Deserialize, Deserializer as _,
     de::{self, DeserializeOwned, IgnoredAny, MapAccess, Visitor},
@@ -66,7 +65,8 @@ pub(super) fn open<D: DeserializeOwned>(
     effect: Effect,
     field_paths: rejection::FieldPaths,
 ) -> Result<Decoded<Option<Event<D>>>, Error> {
-    if reply.status == StatusCode::NO_CONTENT && !effect.answers_with_event() {
+    let says_nothing = reply.ending == Ending::Complete && reply.body.is_empty();
+    if reply.status.is_success() && says_nothing && !effect.answers_with_event() {
         return Ok(Decoded {
             message: None,
             unknown_fields: Vec::new(),
@@ -210,6 +210,8 @@ impl<'de> Visitor<'de> for FlagVisitor<'_> {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+
     use super::*;
     use crate::error::Kind;
 
@@ -243,7 +245,8 @@ mod tests {
             (Deletes, Ok(false), Ok(false)),
         ] {
             assert_eq!(event_of(204, "", effect), no_content, "{effect:?}");
-            assert_eq!(event_of(200, "", effect), unread, "{effect:?}");
+            assert_eq!(event_of(200, "", effect), no_content, "{effect:?}");
+            assert_eq!(event_of(200, "gone", effect), unread, "{effect:?}");
             let event = event_of(200, r#"{"success":true}"#, effect);
             assert_eq!(event, no_data, "{effect:?}");
             let event = event_of(200, r#"{"success":true,"data":{"id":1}}"#, effect);

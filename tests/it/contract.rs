@@ -2,6 +2,7 @@
 
 mod beside;
 mod calls;
+mod deletes;
 mod errors;
 mod replies;
 mod requests;

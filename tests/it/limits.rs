@@ -5,8 +5,9 @@ use std::time::Duration;
 use onboardflow_gateway::{
     config::ServerConfig,
     proto::{
-        CreateCustomerRequest, CreateCustomerResponse, UpdateCustomerRequest,
-        UpdateCustomerResponse, customer_service_server::CustomerService,
+        CreateCustomerRequest, CreateCustomerResponse, DeleteCustomerRequest,
+        DeleteCustomerResponse, UpdateCustomerRequest, UpdateCustomerResponse,
+        customer_service_server::CustomerService,
     },
 };
 use tokio::{
@@ -169,6 +170,13 @@ impl CustomerService for Buggy {
         _: Request<UpdateCustomerRequest>,
     ) -> Result<Response<UpdateCustomerResponse>, Status> {
         Ok(Response::new(UpdateCustomerResponse::default()))
+    }
+
+    async fn delete_customer(
+        &self,
+        _: Request<DeleteCustomerRequest>,
+    ) -> Result<Response<DeleteCustomerResponse>, Status> {
+        Ok(Response::new(DeleteCustomerResponse::default()))
     }
 }
 

@@ -54,6 +54,21 @@ async fn an_update_is_answered_like_the_worked_example() {
 }
 
 #[tokio::test]
+async fn a_delete_is_answered_without_a_body() {
+    let running = Running::start().await;
+    let body = r#"{"site_key":"f37F2PPh","user_id":"user_123XYZ","customer_id":"cus_123XYZ"}"#;
+    let answer = running.call(&Call::new("DELETE", body)).await;
+    assert_eq!((answer.status, answer.body), (204, vec![]));
+
+    let answer = running.call(&Call::new("DELETE", "{}")).await;
+    assert_eq!(answer.status, 400);
+    let required = ["This field is required."];
+    let expected = json!({"site_key": required, "user_id": required, "customer_id": required});
+    assert_eq!(answer.json(), expected);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn every_field_comes_back() {
     let running = Running::start().await;
     let fields = json!({

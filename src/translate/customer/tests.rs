@@ -148,10 +148,22 @@ proptest! {
         ending in any_ending(),
     ) {
         let reply = reply(StatusCode::from_u16(status).unwrap(), body, ending);
-        match Update::decode(reply) {
-            Ok(_) => prop_assert!((200..300).contains(&status) && ending == Ending::Complete),
-            Err(error) => prop_assert_ne!(error.kind.row().code, Code::Ok),
+        let updated = Update::decode(reply.clone()).map(|_| ());
+        for decoded in [updated, Delete::decode(reply).map(|_| ())] {
+            match decoded {
+                Ok(()) => prop_assert!((200..300).contains(&status) && ending == Ending::Complete),
+                Err(error) => prop_assert_ne!(error.kind.row().code, Code::Ok),
+            }
         }
+    }
+
+    #[test]
+    fn a_delete_sends_its_ids_as_they_are(ids in (any_text(), any_text(), any_text())) {
+        let (site_key, customer_id, user_id) = ids;
+        let expected = json!({"site_key": site_key, "customer_id": customer_id, "user_id": user_id});
+        let call = Delete::encode(DeleteCustomerRequest { site_key, customer_id, user_id }).unwrap();
+        let sent: Value = serde_json::from_slice(&call.body.unwrap()).unwrap();
+        prop_assert_eq!(sent, expected);
     }
 }
 

@@ -212,7 +212,7 @@ async fn a_method_that_is_none() {
     let mut grpc = tonic::client::Grpc::new(gateway.channel().await);
     grpc.ready().await.unwrap();
     let codec = tonic_prost::ProstCodec::<CreateCustomerRequest, CreateCustomerRequest>::default();
-    let path = "/onboardflow.customer.v1.CustomerService/DeleteCustomer"
+    let path = "/onboardflow.customer.v1.CustomerService/NoSuchMethod"
         .parse()
         .unwrap();
     let status = grpc

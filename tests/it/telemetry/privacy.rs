@@ -10,8 +10,9 @@ use onboardflow_gateway::{
     config::ServerConfig,
     error::Kind,
     proto::{
-        CreateCustomerRequest, CreateCustomerResponse, Customer, UpdateCustomerRequest,
-        UpdateCustomerResponse, customer_service_server::CustomerService,
+        CreateCustomerRequest, CreateCustomerResponse, Customer, DeleteCustomerRequest,
+        DeleteCustomerResponse, UpdateCustomerRequest, UpdateCustomerResponse,
+        customer_service_server::CustomerService,
     },
     telemetry::logs::report_panics,
 };
@@ -162,6 +163,13 @@ impl CustomerService for Buggy {
         &self,
         request: Request<UpdateCustomerRequest>,
     ) -> Result<Response<UpdateCustomerResponse>, Status> {
+        Err(Status::unknown(format!("{:?}", request.into_inner())))
+    }
+
+    async fn delete_customer(
+        &self,
+        request: Request<DeleteCustomerRequest>,
+    ) -> Result<Response<DeleteCustomerResponse>, Status> {
         Err(Status::unknown(format!("{:?}", request.into_inner())))
     }
 }
