@@ -5,17 +5,17 @@
 //! Errors travel inside the gateway as they are, or as the source of a bare status where tonic
 //! stands between; the rescue layer gives them their details once the request id is known.
 
-mod advice;
 mod details;
 mod kind;
+mod table;
 mod write;
 
 use std::{
     borrow::Cow,
     error::Error as StdError,
-    fmt::{self, Write as _},
+    fmt,
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use http::StatusCode;
@@ -25,7 +25,8 @@ use crate::rest::Intent;
 
 pub use self::{
     details::DOMAIN,
-    kind::{Answer, Kind, Loss, Refusal, Row},
+    kind::{Answer, Earlier, Kind, Loss, Refusal},
+    table::Row,
     write::{Sent, Write},
 };
 
@@ -37,7 +38,7 @@ pub type Source = Box<dyn StdError + Send + Sync>;
 pub struct Error {
     /// What happened.
     pub kind: Kind,
-    /// What OnboardFlow or the rule that was broken says, appended to the kind's own advice.
+    /// What OnboardFlow or the rule that was broken says, besides what the kind does.
     pub says: Option<Cow<'static, str>>,
     /// The fields that are at fault.
     pub violations: Vec<Violation>,
@@ -45,6 +46,8 @@ pub struct Error {
     pub retry_after: Option<Duration>,
     /// What OnboardFlow answered with.
     pub http_status: Option<StatusCode>,
+    /// When the write was first tried, where an earlier call stands in the way.
+    pub first_attempt: Option<SystemTime>,
     /// Whether an attempt before the one that is told of may have been taken.
     pub earlier: Sent,
     /// The cause, for the log alone.
@@ -79,6 +82,7 @@ impl Error {
             violations: Vec::new(),
             retry_after: None,
             http_status: None,
+            first_attempt: None,
             earlier: Sent::No,
             source: None,
         }
@@ -149,24 +153,18 @@ impl Error {
     pub fn to_status(&self, request_id: &str, intent: Option<Intent>) -> Status {
         details::status(self, request_id, intent)
     }
-
-    /// What an operator reads in the log: kind and cause, without the caller's side.
-    #[must_use]
-    pub fn for_the_log(&self, intent: Option<Intent>) -> String {
-        let mut text = self.kind.advice(intent).into_owned();
-        let mut cause = self.source.as_deref().map(|source| source as &dyn StdError);
-        while let Some(error) = cause {
-            // Writing to a String can't fail.
-            let _ = write!(text, ": {error}");
-            cause = error.source();
-        }
-        text
-    }
 }
 
+/// What an operator reads in the log: what happened and why, without the caller's side.
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.for_the_log(None))
+        f.write_str(self.kind.row().happened)?;
+        let mut cause = self.source.as_deref().map(|source| source as &dyn StdError);
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
     }
 }
 

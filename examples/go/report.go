@@ -30,7 +30,7 @@ func printText(call string, event *customerv1.CustomerEvent, err error) {
 	case "applied":
 		fmt.Println("  it was written all the same: don't repeat it")
 	default:
-		fmt.Println("  it may have been written: look before you repeat a create")
+		fmt.Println("  it may have been written: look in the pages of OnboardFlow before you repeat a create")
 	}
 	if f.retryAfter != nil {
 		fmt.Printf("  worth another try after %s\n", f.retryAfter)

@@ -18,7 +18,7 @@ export function printText(call, requestId, event, failure) {
   console.log(`${call} failed: ${failure.code}: ${failure.message}`);
   if (failure.reason) console.log(`  reason: ${failure.reason}`);
   for (const { field, description } of failure.violations) console.log(`  ${field}: ${description}`);
-  console.log(`  ${fate[failure.write] ?? "it may have been written: look before you repeat a create"}`);
+  console.log(`  ${fate[failure.write] ?? "it may have been written: look in the pages of OnboardFlow before you repeat a create"}`);
   if (failure.retryAfter !== undefined) console.log(`  worth another try after ${failure.retryAfter / 1000} s`);
 }
 

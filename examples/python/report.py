@@ -20,7 +20,7 @@ def text(call, request_id, event, failure):
         print(f"  reason: {failure.reason}")
     for field, description in failure.violations:
         print(f"  {field}: {description}")
-    print(f"  {FATE.get(failure.write, 'it may have been written: look before you repeat a create')}")
+    print(f"  {FATE.get(failure.write, 'it may have been written: look in the pages of OnboardFlow before you repeat a create')}")
     if failure.retry_after is not None:
         print(f"  worth another try after {failure.retry_after}")
 

@@ -6,11 +6,15 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use prost_types::Timestamp;
 use tonic::{Status, metadata::MetadataValue};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::{Error, Violation};
-use crate::rest::Intent;
+use super::{
+    Error, Row, Violation, Write,
+    table::{Advice, Limit, Retry},
+};
+use crate::rest::{Effect, Intent};
 
 /// The `domain` of every `google.rpc.ErrorInfo` from this gateway.
 pub const DOMAIN: &str = "onboardflow.com";
@@ -26,30 +30,86 @@ pub(super) fn status(error: &Error, request_id: &str, intent: Option<Intent>) ->
     let row = error.kind.row();
     let message = message(error, intent);
     let mut status = Status::with_error_details(row.code, message, details(error, request_id));
-    if error.kind.forbids_retries() {
-        // Clients with a retry policy would repeat the call by themselves, each time at the cost of
-        // one of the day's. Any time in its place makes some of them (grpc-java) wait for it.
-        let never = MetadataValue::from_static("-1");
-        status
-            .metadata_mut()
-            .insert("grpc-retry-pushback-ms", never);
+    match row.retry {
+        Retry::No | Retry::After(_) => {}
+        Retry::NotByPolicy(_) => {
+            // Clients with a retry policy would repeat the call by themselves, each time at the cost
+            // of one of the day's. Any time in its place makes some of them (grpc-java) wait for it.
+            let never = MetadataValue::from_static("-1");
+            status
+                .metadata_mut()
+                .insert("grpc-retry-pushback-ms", never);
+        }
     }
     status
 }
 
 /// What a caller should wait, where waiting helps.
 fn retry_delay(error: &Error) -> Option<Duration> {
-    let default = error.kind.default_retry_delay()?;
+    let default = match error.kind.row().retry {
+        Retry::No => return None,
+        Retry::After(delay) | Retry::NotByPolicy(delay) => delay,
+    };
     // `Retry-After: 0` names no time: at once is when OnboardFlow has just refused the call.
     let named = error.retry_after.filter(|delay| !delay.is_zero());
     Some(named.unwrap_or(default))
 }
 
+/// What happened, what became of the write, and what to do.
 fn message(error: &Error, intent: Option<Intent>) -> String {
-    let advice = error.kind.advice(intent);
-    match &error.says {
-        Some(says) => clip(&format!("{advice}: {says}"), MESSAGE_LIMIT, encoded_len),
-        None => advice.into_owned(),
+    let Row {
+        happened,
+        write,
+        advice,
+        ..
+    } = error.kind.row();
+    let advice = match advice {
+        Advice::Do(advice) if error.write() == write => advice,
+        Advice::Do(_) | Advice::ByEffect => by_effect(intent),
+    };
+    let rest = format!("{} {advice}.", fate(error.write(), intent));
+    let Some(says) = &error.says else {
+        return format!("{happened}. {rest}");
+    };
+    let around: usize = [happened, ": ", ". ", &rest]
+        .iter()
+        .flat_map(|text| text.chars())
+        .map(encoded_len)
+        .sum();
+    let says = clip(says, MESSAGE_LIMIT.saturating_sub(around), encoded_len);
+    let is_sentence = says.ends_with(['.', '!', '?']);
+    let stop = if is_sentence { "" } else { "." };
+    format!("{happened}: {says}{stop} {rest}")
+}
+
+/// What became of the write.
+fn fate(write: Write, intent: Option<Intent>) -> String {
+    match write {
+        Write::NotSent => "Nothing was sent to OnboardFlow.".to_owned(),
+        Write::Rejected => "The write was not applied.".to_owned(),
+        Write::Applied => "The write was applied.".to_owned(),
+        Write::Unknown => {
+            let may_have =
+                intent.map_or("the write may have been applied", |intent| intent.may_have);
+            format!("The outcome is not known: {may_have}.")
+        }
+    }
+}
+
+/// What to do about a write of unknown fate.
+fn by_effect(intent: Option<Intent>) -> &'static str {
+    match intent.map(|intent| intent.effect) {
+        None | Some(Effect::Creates) => {
+            "Do not send the call again before you have checked in OnboardFlow's own pages, the only \
+             place that shows the outcome"
+        }
+        Some(Effect::Updates) => {
+            "It is safe to send the call again: the record stays the same, but another event is \
+             recorded, and the call counts against the daily quota"
+        }
+        Some(Effect::Deletes) => {
+            "It is safe to send the call again, but it counts against the daily quota"
+        }
     }
 }
 
@@ -62,6 +122,9 @@ fn details(error: &Error, request_id: &str) -> ErrorDetails {
     if let Some(status) = error.http_status {
         metadata.insert("http_status".to_owned(), status.as_str().to_owned());
     }
+    if let Some(at) = error.first_attempt {
+        metadata.insert("first_attempt".to_owned(), Timestamp::from(at).to_string());
+    }
     let mut details = ErrorDetails::with_error_info(row.reason, DOMAIN, metadata);
 
     for Violation { field, description } in listed(&error.violations) {
@@ -70,11 +133,18 @@ fn details(error: &Error, request_id: &str) -> ErrorDetails {
     if let Some(delay) = retry_delay(error) {
         details.set_retry_info(Some(delay));
     }
-    if error.kind.is_quota() {
-        details.add_quota_failure_violation(
-            "account",
-            "OnboardFlow limits the calls of an account per day",
-        );
+    if let Some(limit) = row.limit {
+        let (subject, description) = match limit {
+            Limit::Account => (
+                "account",
+                "OnboardFlow limits the calls of an account per day",
+            ),
+            Limit::Caller => (
+                "caller",
+                "The gateway's operators limit the calls of this caller per day",
+            ),
+        };
+        details.add_quota_failure_violation(subject, description);
     }
     details
 }
@@ -132,10 +202,7 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::{
-        error::{Answer, Refusal},
-        rest::Effect,
-    };
+    use crate::error::{Answer, Earlier, Kind, Refusal, Sent};
 
     fn wire_size(status: &Status) -> usize {
         let mut headers = http::HeaderMap::new();
@@ -199,16 +266,61 @@ mod tests {
             let error = Error::new(Answer::Timeout);
             error.to_status("req-1", Some(intent)).message().to_owned()
         };
-        let event = told(Effect::Creates, "the event may have been recorded");
-        assert!(
-            event.contains("the event may have been recorded; check"),
-            "{event}"
+        assert_eq!(
+            told(Effect::Creates, "the event may have been recorded"),
+            "OnboardFlow timed out. The outcome is not known: the event may have been recorded. \
+             Do not send the call again before you have checked in OnboardFlow's own pages, the only \
+             place that shows the outcome."
         );
-        let deletion = told(Effect::Deletes, "the customer may have been deleted");
-        assert!(
-            deletion.contains("deleted; sending the call again does no harm"),
-            "{deletion}"
+        assert_eq!(
+            told(Effect::Deletes, "the customer may have been deleted"),
+            "OnboardFlow timed out. The outcome is not known: the customer may have been deleted. \
+             It is safe to send the call again, but it counts against the daily quota."
         );
+    }
+
+    /// Its message said "nothing was sent" beside `write: unknown`.
+    #[test]
+    fn a_refusal_after_a_lost_attempt_does_not_say_that_nothing_was_sent() {
+        let intent = Intent {
+            effect: Effect::Updates,
+            may_have: "the customer may have been updated",
+        };
+        let error = Error::new(Refusal::CircuitOpen).after(Sent::Maybe);
+        let status = error.to_status("req-1", Some(intent));
+        let message = status.message();
+        assert!(
+            message.contains("the customer may have been updated"),
+            "{message}"
+        );
+        assert!(!message.contains("Nothing was sent"), "{message}");
+    }
+
+    #[test]
+    fn a_write_whose_outcome_was_lost_says_when_it_was_first_tried() {
+        let mut error = Error::new(Earlier::Unknown);
+        error.first_attempt = Some(std::time::UNIX_EPOCH + Duration::from_secs(1_583_020_800));
+        let status = error.to_status("req-1", None);
+        assert_eq!(status.code(), Code::FailedPrecondition);
+        let info = status.get_error_details().error_info().unwrap().clone();
+        assert_eq!(info.reason, "WRITE_UNKNOWN");
+        assert_eq!(info.metadata["write"], "unknown");
+        assert_eq!(info.metadata["first_attempt"], "2020-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn every_message_ends_with_what_to_do_and_has_room_for_more() {
+        for kind in Kind::all() {
+            let error = Error::new(kind).saying("x".repeat(2000)).after(Sent::Maybe);
+            let status = error.to_status("req-1", None);
+            let message = status.message();
+            assert!(
+                message.ends_with('.') && message.contains("xxx... "),
+                "{message}"
+            );
+            let said = message.chars().filter(|c| *c == 'x').count();
+            assert!(said > 400, "{said}: {message}");
+        }
     }
 
     #[test]

@@ -22,8 +22,7 @@ use tracing::{Level, event};
 
 use crate::{
     context::{Caller, Context},
-    error::{Answer, Error, Kind, Loss, Refusal, Row, Write},
-    rest::{Intent, KeyHolder},
+    error::{Error, Kind, Loss, Row, Write},
     telemetry::{Method, Telemetry, code_name},
 };
 
@@ -38,12 +37,12 @@ pub(super) struct Failed {
 }
 
 impl Failed {
-    pub(super) fn new(error: &Error, intent: Option<Intent>) -> Self {
+    pub(super) fn new(error: &Error) -> Self {
         Self {
             kind: error.kind,
             write: error.write(),
             http_status: error.http_status,
-            cause: error.for_the_log(intent),
+            cause: error.to_string(),
         }
     }
 }
@@ -208,19 +207,17 @@ impl Call {
                 }, "{}", failed.cause)
             };
         }
-        match level(failed.kind) {
+        match row.level {
             Level::ERROR => failed_at!(ERROR),
             Level::WARN => failed_at!(WARN),
             _ => failed_at!(INFO),
         }
     }
 
-    /// The caller went before its answer came, or reset the stream.
+    /// The caller left before its answer came, or reset the stream.
     fn cancelled(self) {
-        let duration = self.ended(Code::Cancelled);
-        self.context.trace.end(Code::Cancelled, None);
-        let write = self.context.progress.sent().write();
-        log!(self, INFO, duration, Code::Cancelled, { write = write.as_str(), }, "the caller went");
+        let sent = self.context.progress.sent();
+        self.failed(&Failed::new(&Error::new(Loss::Cancelled(sent))));
     }
 
     fn ended(&self, code: Code) -> Duration {
@@ -233,42 +230,4 @@ impl Call {
 /// Milliseconds, to the microsecond.
 fn millis(duration: Duration) -> f64 {
     (duration.as_secs_f64() * 1e6).round() / 1e3
-}
-
-/// Error: an operator has to act. Warn: something outside is failing. Info: the caller's business.
-fn level(kind: Kind) -> Level {
-    match kind {
-        Kind::Refused(refusal) => match refusal {
-            Refusal::InvalidRequest
-            | Refusal::Unimplemented
-            | Refusal::CallerUnauthenticated
-            | Refusal::CallerNotAllowed
-            | Refusal::RequestTooLarge
-            | Refusal::Draining => Level::INFO,
-            Refusal::Overloaded | Refusal::CircuitOpen | Refusal::QuotaSpent => Level::WARN,
-        },
-        Kind::Lost(loss) => match loss {
-            Loss::Unreachable | Loss::DeadlineExceeded(_) | Loss::Connection(_) => Level::WARN,
-            Loss::Internal(_) => Level::ERROR,
-        },
-        Kind::Answered(answer) => match answer {
-            Answer::BadRequest
-            | Answer::PreconditionFailed
-            | Answer::RefusedInBody
-            | Answer::KeyRefused(KeyHolder::Caller)
-            | Answer::KeyForbidden(KeyHolder::Caller)
-            | Answer::NotFound(_)
-            | Answer::Conflict(_) => Level::INFO,
-            Answer::Timeout
-            | Answer::TooManyRequests
-            | Answer::Failed
-            | Answer::BadGateway(_)
-            | Answer::Maintenance => Level::WARN,
-            Answer::KeyRefused(KeyHolder::Gateway)
-            | Answer::KeyForbidden(KeyHolder::Gateway)
-            | Answer::NotImplemented
-            | Answer::ContractBroken
-            | Answer::Unreadable { .. } => Level::ERROR,
-        },
-    }
 }

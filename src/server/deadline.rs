@@ -113,7 +113,7 @@ impl Ended {
             // UNAVAILABLE, which clients repeat by themselves, is for what never left.
             (Self::ByTheGateway, Sent::No) => Error::new(Refusal::Draining),
             (Self::ByTheGateway, Sent::Maybe) => Error::new(Loss::DeadlineExceeded(sent))
-                .saying("it was the gateway's own, for calls on a connection that it closes"),
+                .saying("the gateway ended it, because it had to close the connection"),
         }
     }
 }

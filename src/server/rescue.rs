@@ -125,7 +125,7 @@ fn dress(status: &Status, context: &Context) -> Response<Body> {
     let intent = context.progress.intent();
     let dress = |error: &Error| {
         let status = error.to_status(context.request_id(), intent);
-        (status, Failed::new(error, intent))
+        (status, Failed::new(error))
     };
     let (mut dressed, failed) = match Error::of_status(status) {
         Some(error) => dress(error),

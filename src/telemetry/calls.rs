@@ -86,8 +86,11 @@ pub struct Method {
     durations: [OnceLock<Histogram>; CODES.len()],
     duration: Family<Labels, Histogram>,
     /// By row of the table of failures.
-    failures: Vec<(Row, Counter)>,
+    failures: Vec<(Told, Counter)>,
 }
+
+/// What a caller is told of a failure, by which it is counted.
+type Told = (Code, &'static str, Write);
 
 /// The families that every method has a part in.
 #[derive(Default)]
@@ -133,14 +136,12 @@ impl Calls {
 
     /// Counts a call that failed.
     pub fn failed(&self, method: &Method, kind: Kind, write: Write) {
-        let row = Row {
-            write,
-            ..kind.row()
-        };
+        let row = kind.row();
+        let told = (row.code, row.reason, write);
         if let Kind::Refused(refusal) = kind {
             self.refusals[refusal as usize].inc();
         }
-        if let Some((_, counter)) = method.failures.iter().find(|(known, _)| *known == row) {
+        if let Some((_, counter)) = method.failures.iter().find(|(known, _)| *known == told) {
             counter.inc();
         }
     }
@@ -240,24 +241,22 @@ impl Families {
     }
 
     /// All rows of the table of failures, so that a rate is right from the first one on.
-    fn failures(&self, method: &str) -> Vec<(Row, Counter)> {
-        let mut failures: Vec<(Row, Counter)> = Vec::new();
+    fn failures(&self, method: &str) -> Vec<(Told, Counter)> {
+        let mut failures: Vec<(Told, Counter)> = Vec::new();
         // After an attempt that may have been taken, a refusal leaves the write unknown.
-        let after_another = |row: Row| {
-            let write = Write::Unknown;
-            [row, Row { write, ..row }]
-        };
-        for row in Kind::all().map(Kind::row).flat_map(after_another) {
-            if failures.iter().any(|(known, _)| *known == row) {
+        let after_another =
+            |row: Row| [row.write, Write::Unknown].map(|write| (row.code, row.reason, write));
+        for told in Kind::all().map(Kind::row).flat_map(after_another) {
+            if failures.iter().any(|(known, _)| *known == told) {
                 continue;
             }
             let labels = vec![
                 ("rpc_method", method.to_owned().into()),
-                ("rpc_response_status_code", code_name(row.code).into()),
-                ("reason", row.reason.into()),
-                ("write", row.write.as_str().into()),
+                ("rpc_response_status_code", code_name(told.0).into()),
+                ("reason", told.1.into()),
+                ("write", told.2.as_str().into()),
             ];
-            failures.push((row, self.failures.get_or_create_owned(&labels)));
+            failures.push((told, self.failures.get_or_create_owned(&labels)));
         }
         failures
     }

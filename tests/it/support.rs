@@ -9,13 +9,14 @@ pub mod logs;
 pub mod peer;
 mod upstream;
 
-use std::{io, net::SocketAddr, sync::Arc};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use onboardflow_gateway::{
     proto::{CreateCustomerRequest, Customer, UpdateCustomerRequest},
     upstream::Resolver,
 };
 use prost_types::Timestamp;
+use tokio::time::{sleep, timeout};
 use tonic::Status;
 use tonic_types::StatusExt as _;
 use tower::{service_fn, util::BoxCloneSyncService};
@@ -85,6 +86,21 @@ pub fn resolver(find: impl Fn() -> Option<SocketAddr> + Send + Sync + 'static) -
         let found = find().map(|address| vec![address].into_iter());
         async move { found.ok_or_else(|| io::Error::other("no such name")) }
     }))
+}
+
+/// What `find` finds, looked for again and again, for a minute at most.
+pub async fn eventually<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = find() {
+                return found;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), found)
+        .await
+        .unwrap_or_else(|_elapsed| panic!("{what} did not come within a minute"))
 }
 
 /// What a program reads out of a failure.

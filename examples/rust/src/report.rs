@@ -31,7 +31,7 @@ pub fn text(call: &str, outcome: &Result<CustomerEvent, Status>) {
     match failure.write() {
         "not_sent" | "rejected" => println!("  nothing was written"),
         "applied" => println!("  it was written all the same: don't repeat it"),
-        _ => println!("  it may have been written: look before you repeat a create"),
+        _ => println!("  it may have been written: look in the pages of OnboardFlow before you repeat a create"),
     }
     if let Some(delay) = failure.retry_after {
         println!("  worth another try after {delay:?}");

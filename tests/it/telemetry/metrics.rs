@@ -15,7 +15,8 @@ use onboardflow_gateway::{
 };
 
 use crate::support::{
-    CREATED, Config, Gateway, Upstream, create_request, logs, response, told, update_request,
+    CREATED, Config, Gateway, Upstream, create_request, eventually, logs, response, told,
+    update_request,
 };
 
 /// The value of the one series whose line starts with this name and holds all of these labels.
@@ -186,13 +187,12 @@ async fn a_caller_that_goes_is_counted() {
 
     let cancelled = [r#"grpc_method="UpdateCustomer""#, r#"grpc_code="Canceled""#];
     let attempt = [r#"http_request_method="PUT""#, r#"error_type="cancelled""#];
-    let metrics = loop {
+    let metrics = eventually("the call counted as cancelled", || {
         let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
-        if value(&metrics, "grpc_server_handled_total", &cancelled) == Some(1.0) {
-            break metrics;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
+        let counted = value(&metrics, "grpc_server_handled_total", &cancelled) == Some(1.0);
+        counted.then_some(metrics)
+    })
+    .await;
     assert_eq!(
         value(
             &metrics,
@@ -202,6 +202,11 @@ async fn a_caller_that_goes_is_counted() {
         Some(1.0)
     );
     let update = [r#"rpc_method="onboardflow.customer.v1.CustomerService/UpdateCustomer""#];
+    let failed = [update[0], r#"reason="CANCELLED""#, r#"write="unknown""#];
+    assert_eq!(
+        value(&metrics, "onboardflow_gateway_failures_total", &failed),
+        Some(1.0)
+    );
     assert_eq!(
         value(&metrics, "onboardflow_gateway_calls_in_flight", &update),
         Some(0.0)
@@ -222,15 +227,16 @@ async fn a_write_whose_caller_went_was_logged_as_not_sent() {
         .await
         .unwrap_err();
 
-    let line = loop {
+    let line = eventually("the call's log line", || {
         let logs = logs::so_far();
-        let of_call = |line: &&str| line.contains("went-away-5d0c") && line.contains("caller went");
-        if let Some(line) = logs.lines().find(of_call) {
-            break line.to_owned();
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    };
-    assert!(line.contains(r#"write="unknown""#), "{line}");
+        let of_call = |line: &&str| line.contains("went-away-5d0c") && line.contains("caller left");
+        logs.lines().find(of_call).map(ToOwned::to_owned)
+    })
+    .await;
+    assert!(
+        line.contains(r#"reason="CANCELLED" write="unknown""#),
+        "{line}"
+    );
     gateway.stop().await;
 }
 

@@ -132,6 +132,7 @@ pub(super) async fn own_key(collector: &Upstream) -> String {
     let channel = gateway.channel().await;
     refused(&channel).await;
     answered(&mut CustomerServiceClient::new(channel), &script).await;
+    gateway.gave_up().await;
     gateway.end().await
 }
 

@@ -85,6 +85,25 @@ impl Program {
         Channel::from_shared(uri).unwrap().connect().await.unwrap()
     }
 
+    /// Waits until a call is over that its caller gave up.
+    pub(super) async fn gave_up(&self) {
+        let counted = async {
+            let is_counted =
+                |line: &str| line.contains("reason=\"CANCELLED\"") && !line.ends_with(" 0");
+            while !http("GET", self.admin, "/metrics", "")
+                .await
+                .1
+                .lines()
+                .any(is_counted)
+            {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(std::time::Duration::from_secs(60), counted)
+            .await
+            .unwrap();
+    }
+
     /// Ends it, and searches all that it has shown. Returns its metrics.
     pub(super) async fn end(mut self) -> String {
         let mut shown = Vec::new();

@@ -45,7 +45,7 @@ final class Report {
         switch (failure.write()) {
           case "not_sent", "rejected" -> "  nothing was written";
           case "applied" -> "  it was written all the same: don't repeat it";
-          default -> "  it may have been written: look before you repeat a create";
+          default -> "  it may have been written: look in the pages of OnboardFlow before you repeat a create";
         });
     failure.retryAfter().ifPresent(after -> out.printf("  worth another try after %s%n", after));
   }
