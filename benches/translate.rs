@@ -117,6 +117,7 @@ fn message(custom_properties: Option<Struct>) -> CreateCustomerRequest {
             has_payment_method: Some(true),
         }),
         custom_properties,
+        request_id: String::new(),
     }
 }
 

@@ -5,6 +5,7 @@ mod allow;
 mod args;
 mod checked;
 mod keys;
+mod ledger;
 mod listener;
 mod log;
 mod telemetry;
@@ -20,6 +21,7 @@ pub use self::{
     args::{Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs, ServeArgs},
     checked::Problems,
     keys::{KeyFiles, Keys},
+    ledger::{LedgerAction, LedgerArgs, LedgerCommand, LedgerConfig, Location},
     listener::{CallerConfig, ConnectionConfig, JwtConfig, TlsFiles, granted_cpus},
     log::log_filter,
     telemetry::{Effective, Tracing},
@@ -35,6 +37,8 @@ pub struct ServeConfig {
     pub process: ProcessConfig,
     /// How OnboardFlow is called.
     pub upstream: UpstreamConfig,
+    /// What remembers writes that name themselves, if anything does.
+    pub ledger: Option<LedgerConfig>,
 }
 
 /// Everything that `sandbox` needs.
@@ -130,9 +134,12 @@ impl ServeArgs {
         let max_response_bytes =
             problems.check("max-response-bytes", self.shared.max_response_bytes);
         let upstream = self.upstream.check(max_response_bytes, &mut problems);
+        let location = self.ledger.check(&mut problems);
+        let retention = problems.check("ledger-retention", self.retention.ledger_retention);
         let ports = (self.listen, self.admin_listen);
         let process = self.shared.check(ports, self.drain_delay, &mut problems);
         let config = (|| {
+            let retention = retention?;
             let (tls, callers) = callers?;
             let mut process = process?;
             process.server.tls = tls;
@@ -140,6 +147,10 @@ impl ServeArgs {
             Some(ServeConfig {
                 process,
                 upstream: upstream?,
+                ledger: location.map(|location| LedgerConfig {
+                    location,
+                    retention,
+                }),
             })
         })();
         problems.finish(config)

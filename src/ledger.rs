@@ -11,8 +11,8 @@
 //! Work on the store runs on the runtime that opened the ledger. A call that is dropped can't cut
 //! it short.
 
+mod command;
 mod days;
-mod location;
 mod people;
 mod reservation;
 mod seal;
@@ -30,10 +30,11 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
+use tracing::warn;
 
 pub use self::{
+    command::run,
     days::{Account, Take},
-    location::Location,
     people::{Counts, Entry},
     reservation::Reservation,
 };
@@ -41,7 +42,10 @@ use self::{
     seal::Seal,
     store::{New, Reserved, Row, Store},
 };
-use crate::context::Progress;
+use crate::{
+    config::{LedgerConfig, Location},
+    context::Progress,
+};
 
 /// Longest wait for the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -49,6 +53,8 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(15);
 /// Waits between looks at a write that is under way elsewhere: the first, and the longest.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// The wait between looks for what is to be forgotten.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Milliseconds of a day.
 const DAY: i64 = 24 * 3600 * 1000;
 
@@ -174,6 +180,34 @@ impl Ledger {
         }
     }
 
+    /// The ledger of a gateway that serves: it forgets by itself. A file that can't be opened is a
+    /// mistake; a server may come back.
+    pub async fn follow(config: &LedgerConfig) -> Result<Self, Failure> {
+        let ledger = Self::new(&config.location)?;
+        match (ledger.open().await, &config.location) {
+            (Ok(()), _) => {}
+            (Err(error), Location::Sqlite(_)) => {
+                return Err(format!("--ledger: the file can't be used: {error}").into());
+            }
+            (Err(error), Location::Postgres(_)) => {
+                warn!(%error, "the ledger can't be reached: calls with a request_id are refused");
+            }
+        }
+        let (shared, retention) = (Arc::downgrade(&ledger.0), config.retention);
+        tokio::spawn(async move {
+            loop {
+                sleep(PRUNE_EVERY).await;
+                let Some(shared) = shared.upgrade() else {
+                    return;
+                };
+                if let Err(error) = Self(shared).prune(retention).await {
+                    warn!(%error, "the ledger could not be pruned");
+                }
+            }
+        });
+        Ok(ledger)
+    }
+
     /// Opens the store and makes its tables, if it is there.
     pub async fn open(&self) -> Result<(), Failure> {
         let shared = Arc::clone(&self.0);
@@ -204,8 +238,8 @@ impl Ledger {
             match row.state(self.0.now()) {
                 State::Pending => {}
                 State::Applied => {
-                    let response = row.response.map(|sealed| seal.open(&sealed));
-                    return Ok(Begun::Applied(response.transpose()?));
+                    let response = row.response.and_then(|sealed| seal.open(&sealed).ok());
+                    return Ok(Begun::Applied(response));
                 }
                 State::Unknown => return Ok(Begun::Unknown(time(row.began))),
                 State::Settled => return Ok(Begun::Settled),

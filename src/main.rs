@@ -13,11 +13,13 @@ use futures_util::future::BoxFuture;
 use onboardflow_gateway::{
     admin::Admin,
     config::{
-        AuthScheme, Cli, Command, Credentials, Effective, Problems, ProcessConfig, SandboxConfig,
-        ServeConfig, ServerConfig, Tracing, UpstreamConfig,
+        AuthScheme, Cli, Command, Credentials, Effective, Location, Problems, ProcessConfig,
+        SandboxConfig, ServeConfig, ServerConfig, Tracing, UpstreamConfig,
     },
     error::Source,
-    healthcheck, port,
+    healthcheck,
+    ledger::{self, Ledger},
+    port,
     sandbox::{OnboardFlow, Welcome},
     server::{self, Handles, Health},
     service::Service,
@@ -34,7 +36,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
-use tracing::info;
+use tracing::{info, warn};
 use url::Url;
 
 /// A call allocates dozens of times, on one thread, and gives most of it back on the same one: what
@@ -96,7 +98,7 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
             complain(format_args!(
-                "say serve, sandbox or healthcheck; see --help"
+                "say serve, sandbox, ledger or healthcheck; see --help"
             ));
         }
         kind => {
@@ -131,6 +133,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let seen = Seen::start(&config.process, &cli.effective)?;
             let result = block_on(sandbox(&config, &seen));
             seen.stop(result)
+        }
+        Command::Ledger(args) => {
+            let command = args.check().map_err(Failure::Configuration)?;
+            block_on(async move { Ok(ledger::run(command, &mut io::stdout()).await?) })
         }
         Command::Healthcheck(args) => {
             let address = args.check().map_err(Failure::Configuration)?;
@@ -208,8 +214,12 @@ fn block_on(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
 
 async fn serve(config: &ServeConfig, seen: &Seen) -> Result<(), Failure> {
     let upstream = Upstream::new(&config.upstream, &seen.telemetry.metrics)?;
+    let ledger = match &config.ledger {
+        Some(config) => Some(Ledger::follow(config).await?),
+        None => None,
+    };
     let gateway = Gateway::open(&config.process, seen).await?;
-    Ok(gateway.run(upstream).await?)
+    Ok(gateway.run(upstream, ledger).await?)
 }
 
 async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
@@ -243,7 +253,17 @@ async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
     let emulated = tokio::spawn(OnboardFlow::new(token).serve(rest, async {
         let _ = until_drained.await;
     }));
-    gateway.run(upstream).await?;
+    let directory = tempfile::tempdir();
+    let ledger = match &directory {
+        Ok(directory) => Some(Ledger::new(&Location::Sqlite(
+            directory.path().join("ledger.db"),
+        ))?),
+        Err(error) => {
+            warn!(%error, "no temporary directory, so no ledger: calls with a request_id are refused");
+            None
+        }
+    };
+    gateway.run(upstream, ledger).await?;
     drop(drained);
     emulated.await??;
     Ok(())
@@ -272,16 +292,21 @@ impl<'a> Gateway<'a> {
     }
 
     /// Serves until it is told to stop, and has drained.
-    async fn run(self, upstream: Upstream) -> io::Result<()> {
+    async fn run(self, upstream: Upstream, ledger: Option<Ledger>) -> io::Result<()> {
+        let upstream = upstream.remembering(ledger.clone());
         let service = move || Service::new(upstream.for_worker());
-        server::run(
+        let ended = server::run(
             self.listener,
             self.stop,
             service,
             self.config,
             &self.handles,
         )
-        .await
+        .await;
+        if let Some(ledger) = ledger {
+            ledger.close().await;
+        }
+        ended
     }
 }
 

@@ -63,6 +63,8 @@ pub struct Call {
     pub site_key: String,
     /// The JSON document, where the call has one.
     pub body: Option<Bytes>,
+    /// The caller's name for the write: a UUID in its canonical form. It isn't sent.
+    pub request_id: Option<String>,
 }
 
 /// What came back, whatever its status: a refusal is an answer too.

@@ -1,7 +1,7 @@
 //! `CustomerService`, as tonic serves it: one line an RPC. What the lines have in common is
 //! [`Service::call`].
 
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, metadata::MetadataValue};
 
 use crate::{
     context::Context,
@@ -14,6 +14,9 @@ use crate::{
     translate::{Operation, customer},
     upstream::Upstream,
 };
+
+/// The metadata of a response that an earlier call got too.
+pub const REPLAYED: &str = "onboardflow-replayed";
 
 /// The RPCs, made with one upstream.
 #[derive(Clone, Debug)]
@@ -63,8 +66,13 @@ impl Service {
             let context = context.ok_or_else(|| {
                 Error::new(Loss::Internal(Sent::No)).because("call without a context")
             })?;
-            let response = self.upstream.call::<Op>(message, &context).await?;
-            Ok(Response::new(response))
+            let outcome = self.upstream.call::<Op>(message, &context).await?;
+            let mut response = Response::new(outcome.message);
+            if outcome.replayed {
+                let replayed = MetadataValue::from_static("true");
+                response.metadata_mut().insert(REPLAYED, replayed);
+            }
+            Ok(response)
         }
     }
 }

@@ -27,7 +27,7 @@ pub trait Operation {
     /// What the RPC takes.
     type Request;
     /// What the RPC returns.
-    type Response;
+    type Response: prost::Message + Default;
 
     /// What the call does to OnboardFlow's records, and how that is said. Retries, the table of
     /// failures and their advice read this, never the verb.

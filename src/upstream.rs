@@ -5,6 +5,7 @@ mod breaker;
 mod credentials;
 mod dial;
 mod http;
+mod once;
 mod pool;
 mod quota;
 mod reply;
@@ -18,16 +19,18 @@ use ::http::header::InvalidHeaderValue;
 
 use self::{
     breaker::Breaker,
-    credentials::KeyRing,
+    credentials::{Key, KeyRing},
     http::Http,
     quota::Quota,
     retry::{Backoff, Budget},
 };
-pub use self::{breaker::BreakerConfig, dial::Resolver};
+pub use self::{breaker::BreakerConfig, dial::Resolver, once::Outcome};
 use crate::{
     config::UpstreamConfig,
     context::Context,
     error::Error,
+    ledger::Ledger,
+    rest::Call,
     telemetry::{Attempts, Metrics, UpstreamMetrics},
     translate::{self, Operation},
 };
@@ -54,6 +57,7 @@ pub enum BuildError {
 pub struct Upstream {
     http: Http,
     shared: Arc<Shared>,
+    ledger: Option<Ledger>,
 }
 
 /// What all workers share.
@@ -90,7 +94,14 @@ impl Upstream {
         Ok(Self {
             http: Http::new(config)?,
             shared,
+            ledger: None,
         })
+    }
+
+    /// The same, with a memory for writes that name themselves.
+    #[must_use]
+    pub fn remembering(self, ledger: Option<Ledger>) -> Self {
+        Self { ledger, ..self }
     }
 
     /// The same for another worker: with connections of its own, as those belong to the runtime
@@ -100,22 +111,31 @@ impl Upstream {
         Self {
             http: self.http.for_worker(),
             shared: Arc::clone(&self.shared),
+            ledger: self.ledger.clone(),
         }
     }
 
-    /// Makes one call: encode, authorize, send, decode.
+    /// Makes one call: encode, authorize, send, decode. One that names itself is sent once.
     pub async fn call<Op: Operation>(
         &self,
         request: Op::Request,
         context: &Context,
-    ) -> Result<Op::Response, Error> {
+    ) -> Result<Outcome<Op::Response>, Error> {
         context.progress.intends(Op::INTENT);
         let call = Op::encode(request)?;
         let key = self.shared.keys.for_call(context, &call.site_key)?;
-        let effect = Op::INTENT.effect;
-        let ended = self.attempt(&call, &key, effect, context).await?;
+        self.once::<Op>(&call, &key, context).await
+    }
+
+    async fn send<Op: Operation>(
+        &self,
+        call: &Call,
+        key: &Key,
+        context: &Context,
+    ) -> Result<Op::Response, Error> {
+        let ended = self.attempt(call, key, Op::INTENT.effect, context).await?;
         let decoded = Op::decode(ended.reply).map_err(|mut error| {
-            translate::redact(&mut error, &call, &key.authorization);
+            translate::redact(&mut error, call, &key.authorization);
             error.after(ended.earlier)
         })?;
         for path in &decoded.unknown_fields {

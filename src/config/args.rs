@@ -11,6 +11,7 @@ use super::{
     checked::{
         Checked, address, authority, boolean, checked, choice, duration, size, timeout, variable,
     },
+    ledger::{LedgerArgs, PlaceArgs, RetentionArgs},
     listener::{CallerArgs, ConnectionArgs},
     telemetry::Effective,
     upstream::UpstreamArgs,
@@ -39,6 +40,8 @@ pub enum Command {
     Serve(Box<ServeArgs>),
     /// Serve gRPC in front of an emulated OnboardFlow, in one process with nothing to configure.
     Sandbox(SandboxArgs),
+    /// List, settle or forget what the ledger holds.
+    Ledger(LedgerArgs),
     /// Ask a gateway for its health, and exit with 0 if it is SERVING.
     Healthcheck(HealthcheckArgs),
 }
@@ -55,6 +58,10 @@ pub struct ServeArgs {
     pub(super) admin_listen: Checked<SocketAddr>,
     #[command(flatten)]
     pub(super) upstream: UpstreamArgs,
+    #[command(flatten)]
+    pub(super) ledger: PlaceArgs,
+    #[command(flatten)]
+    pub(super) retention: RetentionArgs,
     #[command(flatten)]
     pub(super) callers: CallerArgs,
     /// Time between the signal to stop, which makes health NOT_SERVING, and the end of accepting

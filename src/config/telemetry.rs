@@ -117,15 +117,21 @@ impl Effective {
     }
 }
 
-/// A value as it may be shown: of a URL, what stands before its query, which may hold a secret.
+/// A value as it may be shown: a URL without its password and its query, which may hold secrets.
 fn shown(value: &str) -> String {
-    match Url::parse(value) {
-        Ok(mut url) if url.query().is_some() => {
-            url.set_query(Some("redacted"));
-            url.into()
-        }
-        Ok(_) | Err(_) => value.to_owned(),
+    let Ok(mut url) = Url::parse(value) else {
+        return value.to_owned();
+    };
+    if url.query().is_none() && url.password().is_none() {
+        return value.to_owned();
     }
+    if url.query().is_some() {
+        url.set_query(Some("redacted"));
+    }
+    if url.password().is_some() && url.set_password(Some("redacted")).is_err() {
+        return "redacted".to_owned();
+    }
+    url.into()
 }
 
 #[cfg(test)]

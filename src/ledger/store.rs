@@ -4,6 +4,7 @@
 
 use std::{fmt, str::FromStr as _, time::Duration};
 
+use secrecy::ExposeSecret as _;
 use sqlx::{
     AnyConnection, AnyPool, ConnectOptions as _, Error, Row as _, SqlSafeStr as _, Transaction,
     any::{Any, AnyConnectOptions, AnyPoolOptions},
@@ -15,9 +16,9 @@ use tokio::{sync::OnceCell, time::sleep};
 use super::{
     State,
     days::{Take, take_call},
-    location::Location,
     seal::HASH,
 };
+use crate::config::Location;
 
 /// Connections to a PostgreSQL server. A transaction takes about a millisecond.
 const CONNECTIONS: u32 = 8;
@@ -119,7 +120,7 @@ impl Store {
     /// Opens no connection yet.
     pub(super) fn new(location: &Location) -> Result<Self, Error> {
         sqlx::any::install_default_drivers();
-        let options = AnyConnectOptions::from_str(&location.url())?;
+        let options = AnyConnectOptions::from_str(&url(location))?;
         let options = options.disable_statement_logging();
         let (begin, setup, connections) = match location {
             // One writes at a time anyway, and so doesn't wait in SQLite, which polls.
@@ -220,6 +221,20 @@ impl Row {
     fn may_be_taken_over(&self, new: &New) -> bool {
         let is_unknown = self.state(new.began) == State::Unknown;
         is_unknown && new.may_repeat && self.request == new.request
+    }
+}
+
+/// As sqlx takes it.
+fn url(location: &Location) -> String {
+    match location {
+        Location::Sqlite(file) => {
+            let mut file = file.to_string_lossy().into_owned();
+            for (sign, code) in [("%", "%25"), ("?", "%3F"), ("#", "%23")] {
+                file = file.replace(sign, code);
+            }
+            format!("sqlite://{file}?mode=rwc")
+        }
+        Location::Postgres(url) => url.expose_secret().to_owned(),
     }
 }
 

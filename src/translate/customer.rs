@@ -93,6 +93,7 @@ impl Operation for Delete {
         rules::text("site_key", &request.site_key, &mut found);
         rules::text("customer_id", &request.customer_id, &mut found);
         rules::text("user_id", &request.user_id, &mut found);
+        rules::request_id(&request.request_id, &mut found);
         if !found.is_empty() {
             return Err(Error::invalid(found));
         }
@@ -107,6 +108,7 @@ impl Operation for Delete {
             template: TEMPLATE,
             site_key: request.site_key,
             body: Some(body),
+            request_id: rules::named(request.request_id),
         })
     }
 
@@ -136,6 +138,7 @@ struct Record {
     event_date: Option<Timestamp>,
     customer: Option<Customer>,
     custom_properties: Option<Struct>,
+    request_id: String,
 }
 
 impl From<CreateCustomerRequest> for Record {
@@ -145,6 +148,7 @@ impl From<CreateCustomerRequest> for Record {
             event_date: request.event_date,
             customer: request.customer,
             custom_properties: request.custom_properties,
+            request_id: request.request_id,
         }
     }
 }
@@ -156,6 +160,7 @@ impl From<UpdateCustomerRequest> for Record {
             event_date: request.event_date,
             customer: request.customer,
             custom_properties: request.custom_properties,
+            request_id: request.request_id,
         }
     }
 }
@@ -224,6 +229,7 @@ fn encode(method: Method, record: Record) -> Result<Call, Error> {
         template: TEMPLATE,
         site_key: record.site_key,
         body: Some(body),
+        request_id: rules::named(record.request_id),
     })
 }
 
@@ -240,6 +246,7 @@ fn violations(record: &Record) -> Vec<Violation> {
         let path = Path::Field(&Path::Root, "custom_properties");
         json::violations(path, properties, &mut found);
     }
+    rules::request_id(&record.request_id, &mut found);
     found
 }
 

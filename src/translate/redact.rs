@@ -118,6 +118,7 @@ mod tests {
             body: Some(Bytes::from(
                 serde_json::json!({ "a": [{ "b": sent }] }).to_string(),
             )),
+            request_id: None,
         };
         let mut error = Error::new(Answer::BadRequest).saying(says.to_owned());
         error

@@ -152,7 +152,7 @@ impl Ring {
 
 /// What a site's key is called: a site key has no business in logs and metrics either. Who has it
 /// finds the name by `printf %s SITE_KEY | sha1sum`.
-fn site_name(site: &str) -> String {
+pub(super) fn site_name(site: &str) -> String {
     let [a, b, c, d, ..] = Sha1::digest(site).0;
     format!("site-{:08x}", u32::from_be_bytes([a, b, c, d]))
 }

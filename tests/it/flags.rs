@@ -44,6 +44,10 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--allow-caller=web.svc,*"], &["--allow-caller: `*` may only stand"]),
     (&["--allow-caller=web.*"], &["--allow-caller: `*` may only stand"]),
     (&["--jwks-file=/nowhere"], &["--jwks-file: can't be read", "--jwt-issuer: is required", "--jwt-audience: is required"]),
+    (&["--ledger=redis://h"], &["--ledger: must be sqlite:FILE or postgres://"]),
+    (&["--ledger=postgres://u:pw@h/d"], &["--ledger: must not hold a password"]),
+    (&["--ledger=sqlite:a", "--ledger-file=/nowhere"], &["--ledger-file: can't be given together"]),
+    (&["--ledger-file=/nowhere", "--ledger-retention=0s"], &["--ledger-file: can't be read", "--ledger-retention: must be"]),
     (&["--jwt-issuer=https://issuer.test"], &["--jwks-file: is required"]),
 ];
 

@@ -14,6 +14,7 @@ mod connections;
 mod contract;
 mod drain;
 mod flags;
+mod ledger;
 mod limits;
 mod program;
 mod resilience;

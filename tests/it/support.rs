@@ -47,6 +47,7 @@ pub fn create_request() -> CreateCustomerRequest {
         }),
         customer: Some(customer()),
         custom_properties: None,
+        request_id: String::new(),
     }
 }
 
@@ -57,12 +58,14 @@ pub fn update_request() -> UpdateCustomerRequest {
         event_date,
         customer,
         custom_properties,
+        request_id,
     } = create_request();
     UpdateCustomerRequest {
         site_key,
         event_date,
         customer,
         custom_properties,
+        request_id,
     }
 }
 

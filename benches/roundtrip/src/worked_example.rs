@@ -44,6 +44,7 @@ pub(crate) fn request_frame() -> Bytes {
         event_date: timestamp(1_583_020_800),
         customer: Some(customer()),
         custom_properties: None,
+        request_id: String::new(),
     };
     frame(&message.encode_to_vec())
 }

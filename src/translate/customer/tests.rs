@@ -89,6 +89,7 @@ fn any_request() -> impl Strategy<Value = CreateCustomerRequest> {
                         .map(|(key, value)| (key, value.into()))
                         .collect(),
                 }),
+                request_id: String::new(),
             },
         )
 }
@@ -161,7 +162,7 @@ proptest! {
     fn a_delete_sends_its_ids_as_they_are(ids in (any_text(), any_text(), any_text())) {
         let (site_key, customer_id, user_id) = ids;
         let expected = json!({"site_key": site_key, "customer_id": customer_id, "user_id": user_id});
-        let call = Delete::encode(DeleteCustomerRequest { site_key, customer_id, user_id }).unwrap();
+        let call = Delete::encode(DeleteCustomerRequest { site_key, customer_id, user_id, request_id: String::new() }).unwrap();
         let sent: Value = serde_json::from_slice(&call.body.unwrap()).unwrap();
         prop_assert_eq!(sent, expected);
     }

@@ -12,6 +12,7 @@ fn delete_request() -> DeleteCustomerRequest {
         site_key: "f37F2PPh".to_owned(),
         customer_id: "cus_123XYZ".to_owned(),
         user_id: "user_123XYZ".to_owned(),
+        request_id: String::new(),
     }
 }
 

@@ -78,6 +78,7 @@ async fn everything_at_once() {
             ..customer()
         }),
         custom_properties: Some(custom_properties),
+        request_id: "order-17".to_owned(),
     })
     .await;
     assert_eq!(
@@ -87,7 +88,8 @@ async fn everything_at_once() {
             "event_date",
             "customer.image_url",
             "customer.has_payment_method",
-            "custom_properties.score"
+            "custom_properties.score",
+            "request_id"
         ]
     );
 }

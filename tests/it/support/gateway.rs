@@ -4,6 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use onboardflow_gateway::{
     config::{AuthScheme, Credentials, ServerConfig, UpstreamConfig},
+    ledger::Ledger,
     proto::{
         CreateCustomerRequest, CreateCustomerResponse, UpdateCustomerRequest,
         UpdateCustomerResponse, customer_service_client::CustomerServiceClient,
@@ -34,6 +35,7 @@ pub struct Config {
     pub upstream: UpstreamConfig,
     pub server: ServerConfig,
     pub telemetry: Telemetry,
+    pub ledger: Option<Ledger>,
 }
 
 impl Config {
@@ -54,6 +56,7 @@ impl Config {
                 ..ServerConfig::default()
             },
             telemetry: Telemetry::default(),
+            ledger: None,
         }
     }
 }
@@ -67,6 +70,7 @@ impl Gateway {
     pub async fn start(config: Config) -> Self {
         let metrics = &config.telemetry.metrics;
         let upstream = Upstream::new(&config.upstream, metrics).unwrap();
+        let upstream = upstream.remembering(config.ledger);
         let service = move || Service::new(upstream.for_worker());
         Self::seen(service, config.server, &config.telemetry).await
     }

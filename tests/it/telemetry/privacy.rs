@@ -62,12 +62,14 @@ fn update() -> UpdateCustomerRequest {
         event_date,
         customer,
         custom_properties,
+        request_id,
     } = request();
     UpdateCustomerRequest {
         site_key,
         event_date,
         customer,
         custom_properties,
+        request_id,
     }
 }
 

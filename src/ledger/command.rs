@@ -1,0 +1,84 @@
+//! `onboardflow-gateway ledger`: what a person does with the ledger.
+
+use std::io::Write;
+
+use super::{Entry, Failure, Ledger};
+use crate::config::{LedgerAction, LedgerCommand};
+
+/// Does what was asked for, and says on `out` what came of it.
+pub async fn run(command: LedgerCommand, out: &mut impl Write) -> Result<(), Failure> {
+    let LedgerCommand {
+        ledger: config,
+        action,
+    } = command;
+    let ledger = Ledger::new(&config.location)?;
+    let unreachable = |error| format!("the ledger can't be reached: {error}");
+    ledger.open().await.map_err(unreachable)?;
+    let done = match action {
+        LedgerAction::List { unknown } => list(&ledger, unknown, out).await,
+        LedgerAction::Settle { id, applied, .. } => settle(&ledger, &id, applied, out).await,
+        LedgerAction::Prune => {
+            let pruned = ledger.prune(config.retention).await?;
+            writeln!(out, "{pruned} forgotten").map_err(Into::into)
+        }
+    };
+    ledger.close().await;
+    done
+}
+
+async fn list(ledger: &Ledger, unknown: bool, out: &mut impl Write) -> Result<(), Failure> {
+    let entries = ledger.list(unknown).await?;
+    writeln!(
+        out,
+        "{:16}  {:10}  {:8}  {:20}  {:13}  METHOD",
+        "ID", "REQUEST_ID", "STATE", "FIRST ATTEMPT", "SITE"
+    )?;
+    for entry in entries {
+        let Entry {
+            id,
+            id_begins,
+            site,
+            method,
+            state,
+            ..
+        } = &entry;
+        let began = humantime::format_rfc3339_seconds(entry.began());
+        let state = state.as_str();
+        writeln!(
+            out,
+            "{id}  {id_begins}…   {state:8}  {began}  {site}  {method}"
+        )?;
+    }
+    Ok(())
+}
+
+async fn settle(
+    ledger: &Ledger,
+    id: &str,
+    applied: bool,
+    out: &mut impl Write,
+) -> Result<(), Failure> {
+    let unknown = ledger.list(true).await?;
+    let named: Vec<&Entry> = unknown.iter().filter(|entry| is_named(entry, id)).collect();
+    let entry = match named[..] {
+        [entry] => entry,
+        [] => return Err("no write of unknown fate has this id; see ledger list".into()),
+        _ => return Err("several writes begin with this id; take the ID of ledger list".into()),
+    };
+    if !ledger.settle(entry, applied).await? {
+        return Err("its outcome has become known meanwhile; see ledger list".into());
+    }
+    let then = if applied {
+        "applied: a repeat gets ALREADY_EXISTS"
+    } else {
+        "not applied: a repeat is executed"
+    };
+    writeln!(out, "{} is settled as {then}", entry.id)?;
+    Ok(())
+}
+
+/// Whether a person means this write: by the row's id, or by the caller's, of which the ledger knows
+/// no more than the beginning.
+fn is_named(entry: &Entry, id: &str) -> bool {
+    id == entry.id || id.get(..8).is_some_and(|begins| begins == entry.id_begins) && id.len() != 16
+}
