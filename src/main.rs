@@ -294,15 +294,9 @@ impl<'a> Gateway<'a> {
     /// Serves until it is told to stop, and has drained.
     async fn run(self, upstream: Upstream, ledger: Option<Ledger>) -> io::Result<()> {
         let upstream = upstream.remembering(ledger.clone());
-        let service = move || Service::new(upstream.for_worker());
-        let ended = server::run(
-            self.listener,
-            self.stop,
-            service,
-            self.config,
-            &self.handles,
-        )
-        .await;
+        let max_bytes = self.config.max_request_bytes;
+        let routes = move || Service::new(upstream.for_worker()).routes(max_bytes);
+        let ended = server::run(self.listener, self.stop, routes, self.config, &self.handles).await;
         if let Some(ledger) = ledger {
             ledger.close().await;
         }

@@ -36,6 +36,7 @@ use tokio::{
     sync::Semaphore,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
+use tonic::service::Routes;
 use tracing::{info, warn};
 
 use self::{
@@ -50,9 +51,7 @@ pub use self::{
     tls::{TlsError, check as check_tls},
     tokens::check as check_jwks,
 };
-use crate::{
-    config::ServerConfig, proto::customer_service_server::CustomerService, telemetry::Telemetry,
-};
+use crate::{config::ServerConfig, telemetry::Telemetry};
 
 /// The wait before accepting again after the system refused, for lack of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -80,12 +79,12 @@ impl Handles {
 /// connections for the drain delay, then GOAWAY to all and as much time as the drain timeout gives
 /// to calls in flight. Returns at the end of that, whatever peers do.
 ///
-/// Each worker makes a service of its own, on its own runtime. An error means that the listener
+/// Each worker makes services of its own, on its own runtime. An error means that the listener
 /// could not start.
-pub async fn run<S: CustomerService>(
+pub async fn run(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
-    make_service: impl Fn() -> S + Send + Sync + 'static,
+    make_routes: impl Fn() -> Routes + Send + Sync + 'static,
     config: &ServerConfig,
     handles: &Handles,
 ) -> io::Result<()> {
@@ -108,7 +107,7 @@ pub async fn run<S: CustomerService>(
         .map_err(io::Error::other)?;
     let places = Arc::new(Semaphore::new(config.max_in_flight));
     let workers = Workers::start(Blueprint {
-        make_service,
+        make_routes,
         shared: Shared {
             config: config.clone(),
             health: handles.health.clone(),

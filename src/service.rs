@@ -1,7 +1,12 @@
-//! `CustomerService`, as tonic serves it: one line an RPC. What the lines have in common is
-//! [`Service::call`].
+//! The services, as tonic serves them: one line an RPC, and one a service in [`Service::routes`]. What
+//! the RPCs have in common is [`Service::call`].
 
-use tonic::{Request, Response, Status, metadata::MetadataValue};
+use tonic::{
+    Request, Response, Status,
+    codec::CompressionEncoding::{Gzip, Zstd},
+    metadata::MetadataValue,
+    service::Routes,
+};
 
 use crate::{
     context::Context,
@@ -9,7 +14,7 @@ use crate::{
     proto::{
         CreateCustomerRequest, CreateCustomerResponse, DeleteCustomerRequest,
         DeleteCustomerResponse, UpdateCustomerRequest, UpdateCustomerResponse,
-        customer_service_server::CustomerService,
+        customer_service_server::{CustomerService, CustomerServiceServer},
     },
     translate::{Operation, customer},
     upstream::Upstream,
@@ -17,6 +22,18 @@ use crate::{
 
 /// The metadata of a response that an earlier call got too.
 pub const REPLAYED: &str = "onboardflow-replayed";
+
+/// tonic's servers have the same options, and no trait for them.
+macro_rules! served {
+    ($server:expr, $max_request_bytes:expr) => {
+        $server
+            .accept_compressed(Gzip)
+            .accept_compressed(Zstd)
+            .send_compressed(Gzip)
+            .send_compressed(Zstd)
+            .max_decoding_message_size($max_request_bytes)
+    };
+}
 
 /// The RPCs, made with one upstream.
 #[derive(Clone, Debug)]
@@ -53,6 +70,13 @@ impl Service {
     #[must_use]
     pub fn new(upstream: Upstream) -> Self {
         Self { upstream }
+    }
+
+    /// All services of the proto, which take messages up to this size.
+    #[must_use]
+    pub fn routes(self, max_request_bytes: usize) -> Routes {
+        let customers = CustomerServiceServer::new(self);
+        Routes::new(served!(customers, max_request_bytes))
     }
 
     /// Takes the request apart before the future begins, which would hold all of it to its end.

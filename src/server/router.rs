@@ -6,21 +6,14 @@ use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
 use tokio::sync::Semaphore;
-use tonic::{body::Body, codec::CompressionEncoding, service::Routes};
+use tonic::{body::Body, service::Routes};
 use tower::{Service as _, ServiceBuilder, util::BoxCloneSyncService};
 
 use super::{
     access_log::AccessLogLayer, callers::Callers, deadline::DeadlineLayer, health::Health,
     limit::LimitLayer, rescue::RescueLayer,
 };
-use crate::{
-    config::ServerConfig,
-    proto::{
-        self,
-        customer_service_server::{CustomerService, CustomerServiceServer},
-    },
-    telemetry::Telemetry,
-};
+use crate::{config::ServerConfig, proto, telemetry::Telemetry};
 
 /// The stack in front of the service. Boxed, so that no signature carries its type.
 type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -28,7 +21,7 @@ type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
 /// Health and reflection, which stand outside limits and caller checks, and the stack with the
-/// service.
+/// services.
 #[derive(Clone)]
 pub(super) struct Router {
     open: Routes,
@@ -46,14 +39,14 @@ pub(super) struct Shared {
 }
 
 impl Router {
-    pub(super) fn new<S: CustomerService>(service: S, shared: &Shared) -> io::Result<Self> {
+    pub(super) fn new(routes: Routes, shared: &Shared) -> io::Result<Self> {
         let mut open = Routes::new(shared.health.service());
         if shared.config.reflection {
             open = add_reflection(open).map_err(io::Error::other)?;
         }
         Ok(Self {
             open: open.prepare(),
-            stack: stack(service, shared),
+            stack: stack(routes, shared),
         })
     }
 
@@ -93,15 +86,8 @@ fn unsupported_media_type() -> Response<Body> {
 }
 
 /// The inbound stack, outermost first.
-fn stack<S: CustomerService>(service: S, shared: &Shared) -> Stack {
+fn stack(routes: Routes, shared: &Shared) -> Stack {
     let config = &shared.config;
-    let service = CustomerServiceServer::new(service)
-        .accept_compressed(CompressionEncoding::Gzip)
-        .accept_compressed(CompressionEncoding::Zstd)
-        .send_compressed(CompressionEncoding::Gzip)
-        .send_compressed(CompressionEncoding::Zstd)
-        .max_decoding_message_size(config.max_request_bytes);
-
     let stack = ServiceBuilder::new()
         // Names the call, and sees all that becomes of it.
         .layer(AccessLogLayer::new(&shared.telemetry, config.max_timeout))
@@ -116,7 +102,7 @@ fn stack<S: CustomerService>(service: S, shared: &Shared) -> Stack {
             config.default_timeout,
             config.max_timeout,
         ))
-        .service(service);
+        .service(routes.prepare());
     BoxCloneSyncService::new(stack)
 }
 

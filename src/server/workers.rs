@@ -11,13 +11,11 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
+use tonic::service::Routes;
 use tracing::{debug, error};
 
 use super::{connection::Connections, router::Router, router::Shared, signals::Signals, tls::Tls};
-use crate::{
-    proto::customer_service_server::CustomerService,
-    telemetry::{OpenConnection, WorkerConnections},
-};
+use crate::telemetry::{OpenConnection, WorkerConnections};
 
 /// The workers, as the acceptor knows them.
 pub(super) struct Workers {
@@ -33,7 +31,7 @@ struct Inbox {
 
 /// What every worker is made of.
 pub(super) struct Blueprint<F> {
-    pub(super) make_service: F,
+    pub(super) make_routes: F,
     pub(super) shared: Shared,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) signals: Signals,
@@ -41,10 +39,9 @@ pub(super) struct Blueprint<F> {
 
 impl Workers {
     /// Starts as many as are configured.
-    pub(super) async fn start<F, S>(blueprint: Blueprint<F>) -> io::Result<Self>
+    pub(super) async fn start<F>(blueprint: Blueprint<F>) -> io::Result<Self>
     where
-        F: Fn() -> S + Send + Sync + 'static,
-        S: CustomerService,
+        F: Fn() -> Routes + Send + Sync + 'static,
     {
         let blueprint = Arc::new(blueprint);
         let (working, finished) = mpsc::channel(1);
@@ -94,18 +91,14 @@ impl Workers {
     }
 }
 
-impl<F, S> Blueprint<F>
-where
-    F: Fn() -> S,
-    S: CustomerService,
-{
+impl<F: Fn() -> Routes> Blueprint<F> {
     /// Made by the worker itself, so that what belongs to a runtime belongs to its own.
     fn connections(&self) -> io::Result<Connections> {
-        let service = (self.make_service)();
+        let routes = (self.make_routes)();
         Ok(Connections {
             config: self.shared.config.connections.clone(),
             max_timeout: self.shared.config.max_timeout,
-            router: Router::new(service, &self.shared)?,
+            router: Router::new(routes, &self.shared)?,
             tls: self.tls.clone(),
             callers: Arc::clone(&self.shared.callers),
             signals: self.signals.clone(),
@@ -121,10 +114,9 @@ struct Worker {
 
 impl Worker {
     /// On a thread of its own.
-    async fn start<F, S>(self, index: usize, blueprint: Arc<Blueprint<F>>) -> io::Result<()>
+    async fn start<F>(self, index: usize, blueprint: Arc<Blueprint<F>>) -> io::Result<()>
     where
-        F: Fn() -> S + Send + Sync + 'static,
-        S: CustomerService,
+        F: Fn() -> Routes + Send + Sync + 'static,
     {
         let (started, starting) = oneshot::channel();
         thread::Builder::new()
@@ -135,11 +127,11 @@ impl Worker {
             .map_err(|_| io::Error::other("a worker ended at its start"))?
     }
 
-    fn run<F, S>(self, blueprint: &Blueprint<F>, started: oneshot::Sender<io::Result<()>>)
-    where
-        F: Fn() -> S,
-        S: CustomerService,
-    {
+    fn run(
+        self,
+        blueprint: &Blueprint<impl Fn() -> Routes>,
+        started: oneshot::Sender<io::Result<()>>,
+    ) {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();
         let runtime = match runtime {
             Ok(runtime) => runtime,

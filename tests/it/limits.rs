@@ -7,7 +7,7 @@ use onboardflow_gateway::{
     proto::{
         CreateCustomerRequest, CreateCustomerResponse, DeleteCustomerRequest,
         DeleteCustomerResponse, UpdateCustomerRequest, UpdateCustomerResponse,
-        customer_service_server::CustomerService,
+        customer_service_server::{CustomerService, CustomerServiceServer},
     },
 };
 use tokio::{
@@ -15,7 +15,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, timeout},
 };
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, service::Routes};
 use tonic_types::StatusExt as _;
 
 use crate::support::{
@@ -188,7 +188,7 @@ async fn a_panic_is_one_calls_failure() {
         drain_delay: Duration::ZERO,
         ..ServerConfig::default()
     };
-    let gateway = Gateway::with(|| Buggy, config).await;
+    let gateway = Gateway::with(|| Routes::new(CustomerServiceServer::new(Buggy)), config).await;
     let mut client = gateway.client().await;
     for _ in 0..3 {
         let status = client.create_customer(create_request()).await.unwrap_err();

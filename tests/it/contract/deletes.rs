@@ -95,7 +95,7 @@ async fn a_record_that_is_gone_may_have_been_deleted_already() {
     let failed = told_of(404, "").await.unwrap_err();
     let message = failed.message();
     assert!(
-        message.contains("may have been deleted already"),
+        message.contains("unless the record was deleted before"),
         "{message}"
     );
 }

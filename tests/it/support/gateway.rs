@@ -8,7 +8,6 @@ use onboardflow_gateway::{
     proto::{
         CreateCustomerRequest, CreateCustomerResponse, UpdateCustomerRequest,
         UpdateCustomerResponse, customer_service_client::CustomerServiceClient,
-        customer_service_server::CustomerService,
     },
     server::{self, Handles},
     service::Service,
@@ -17,7 +16,7 @@ use onboardflow_gateway::{
 };
 use secrecy::SecretString;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
-use tonic::{IntoRequest, Response, Status, transport::Channel};
+use tonic::{IntoRequest, Response, Status, service::Routes, transport::Channel};
 use url::Url;
 
 use super::{KEY, logs};
@@ -71,20 +70,21 @@ impl Gateway {
         let metrics = &config.telemetry.metrics;
         let upstream = Upstream::new(&config.upstream, metrics).unwrap();
         let upstream = upstream.remembering(config.ledger);
-        let service = move || Service::new(upstream.for_worker());
-        Self::seen(service, config.server, &config.telemetry).await
+        let max_bytes = config.server.max_request_bytes;
+        let routes = move || Service::new(upstream.for_worker()).routes(max_bytes);
+        Self::seen(routes, config.server, &config.telemetry).await
     }
 
-    /// In front of a service that a test brings.
-    pub async fn with<S: CustomerService>(
-        service: impl Fn() -> S + Send + Sync + 'static,
+    /// In front of services that a test brings.
+    pub async fn with(
+        routes: impl Fn() -> Routes + Send + Sync + 'static,
         config: ServerConfig,
     ) -> Self {
-        Self::seen(service, config, &Telemetry::default()).await
+        Self::seen(routes, config, &Telemetry::default()).await
     }
 
-    async fn seen<S: CustomerService>(
-        service: impl Fn() -> S + Send + Sync + 'static,
+    async fn seen(
+        routes: impl Fn() -> Routes + Send + Sync + 'static,
         config: ServerConfig,
         telemetry: &Telemetry,
     ) -> Self {
@@ -98,7 +98,7 @@ impl Gateway {
             let stop = async {
                 let _ = stopped.await;
             };
-            server::run(listener, stop, service, &config, &running).await
+            server::run(listener, stop, routes, &config, &running).await
         });
         // What a test changes from here on is a change.
         while !handles.health.is_ready() && !task.is_finished() {

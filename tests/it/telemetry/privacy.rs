@@ -12,13 +12,13 @@ use onboardflow_gateway::{
     proto::{
         CreateCustomerRequest, CreateCustomerResponse, Customer, DeleteCustomerRequest,
         DeleteCustomerResponse, UpdateCustomerRequest, UpdateCustomerResponse,
-        customer_service_server::CustomerService,
+        customer_service_server::{CustomerService, CustomerServiceServer},
     },
     telemetry::logs::report_panics,
 };
 use prost_types::{Struct, Value, value::Kind as Of};
 use tokio::process::Command;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, service::Routes};
 
 use crate::support::{Gateway, Upstream, create_request, logs, response};
 
@@ -200,7 +200,7 @@ async fn panics() {
         drain_delay: std::time::Duration::ZERO,
         ..ServerConfig::default()
     };
-    let gateway = Gateway::with(|| Buggy, config).await;
+    let gateway = Gateway::with(|| Routes::new(CustomerServiceServer::new(Buggy)), config).await;
     let mut client = gateway.client().await;
     check(&client.create_customer(request()).await.unwrap_err());
     check(&client.update_customer(update()).await.unwrap_err());
