@@ -25,7 +25,7 @@ use onboardflow_gateway::{
     service::Service,
     telemetry::{
         Metrics, Telemetry, Tracer,
-        logs::{self, LogControl},
+        logs::{self, Log},
         traces::Exporting,
     },
     upstream::Upstream,
@@ -149,7 +149,7 @@ fn run(cli: Cli) -> Result<(), Failure> {
 struct Seen {
     telemetry: Telemetry,
     exporting: Option<Exporting>,
-    log: LogControl,
+    log: Log,
     config: Arc<str>,
 }
 
@@ -170,6 +170,7 @@ impl Seen {
             metrics: Metrics::new(),
             tracer,
         };
+        telemetry.metrics.collect(log.dropped.clone());
         Ok(Self {
             telemetry,
             exporting,
@@ -185,7 +186,7 @@ impl Seen {
         let admin = Admin {
             metrics: self.telemetry.metrics.clone(),
             health: health.clone(),
-            log: Some(self.log.clone()),
+            log: Some(self.log.control.clone()),
             config: Arc::clone(&self.config),
         };
         tokio::spawn(admin.serve(listener));

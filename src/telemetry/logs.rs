@@ -5,7 +5,13 @@ use std::{
     panic,
 };
 
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric as _},
+    metrics::counter::ConstCounter,
+};
 use tracing::{error, level_filters::LevelFilter};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     Layer, Registry,
     filter::Targets,
@@ -19,6 +25,10 @@ use crate::config::{LogConfig, LogFormat, log_filter};
 
 /// The most that other crates log, whatever `--log` says: below it some write headers and bodies.
 const FOREIGN: LevelFilter = LevelFilter::INFO;
+
+/// Lines that wait for whoever reads the log. A line has some 400 bytes; one that finds no room is
+/// dropped and counted, as a reader that stalls must not stall calls.
+const MAX_WAITING: usize = 2048;
 
 /// Changes what is logged.
 #[derive(Clone, Debug)]
@@ -38,19 +48,65 @@ impl LogControl {
     }
 }
 
+/// The log of the process.
+#[derive(Debug)]
+pub struct Log {
+    /// Changes its level.
+    pub control: LogControl,
+    /// Its lines that had no room.
+    pub dropped: DroppedLines,
+    /// Writes what still waits when it is dropped, for a second at most.
+    _writing: WorkerGuard,
+}
+
 /// Logs to standard error from now on, panics included.
 #[must_use]
-pub fn start(config: &LogConfig) -> LogControl {
+pub fn start(config: &LogConfig) -> Log {
     let on_terminal = io::stderr().is_terminal();
     let format = match config.format {
         LogFormat::Auto if on_terminal => LogFormat::Text,
         LogFormat::Auto => LogFormat::Json,
         format @ (LogFormat::Json | LogFormat::Text) => format,
     };
-    let (subscriber, control) = subscriber(config, format, on_terminal, io::stderr);
+    let (lines, dropped, writing) = lines_to(io::stderr());
+    let (subscriber, control) = subscriber(config, format, on_terminal, lines);
     subscriber.init();
     report_panics();
-    control
+    Log {
+        control,
+        dropped,
+        _writing: writing,
+    }
+}
+
+/// Writes lines on a thread of its own: whoever logs never waits.
+pub fn lines_to(
+    output: impl io::Write + Send + 'static,
+) -> (NonBlocking, DroppedLines, WorkerGuard) {
+    let (lines, writing) = NonBlockingBuilder::default()
+        .lossy(true)
+        .buffered_lines_limit(MAX_WAITING)
+        .thread_name("log")
+        .finish(output);
+    let dropped = DroppedLines(lines.error_counter());
+    (lines, dropped, writing)
+}
+
+/// Lines of the log that were dropped, as a metric.
+#[derive(Clone, Debug)]
+pub struct DroppedLines(ErrorCounter);
+
+impl Collector for DroppedLines {
+    fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), std::fmt::Error> {
+        let dropped = u64::try_from(self.0.dropped_lines()).unwrap_or(u64::MAX);
+        let dropped = ConstCounter::new(dropped);
+        dropped.encode(encoder.encode_descriptor(
+            "onboardflow_gateway_log_lines_dropped",
+            "Log lines that were dropped because nobody read the log",
+            None,
+            dropped.metric_type(),
+        )?)
+    }
 }
 
 /// What writes the log, and what changes its level.
@@ -85,4 +141,46 @@ pub fn report_panics() {
         let location = panic.location().map(ToString::to_string);
         error!(location, "a task panicked");
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, sync::mpsc};
+
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    /// Takes nothing until it is told to.
+    struct Stalled(mpsc::Receiver<()>);
+
+    impl io::Write for Stalled {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_reader_that_stalls_costs_lines_that_are_counted() {
+        let (read_on, stalled) = mpsc::channel();
+        let (mut lines, dropped, writing) = lines_to(Stalled(stalled));
+        for _ in 0..MAX_WAITING + 11 {
+            lines.write_all(b"a line\n").unwrap();
+        }
+        let metrics = Metrics::new();
+        metrics.collect(dropped);
+        drop(read_on);
+        drop(writing);
+
+        let metrics = metrics.encode().unwrap();
+        let counted = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix("onboardflow_gateway_log_lines_dropped_total "));
+        // The writer holds one line.
+        assert!(matches!(counted, Some("10" | "11")), "{counted:?}");
+    }
 }

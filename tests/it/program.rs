@@ -1,6 +1,6 @@
 //! The binary as a process: what its user types, and what it answers.
 
-use std::{collections::BTreeMap, net::SocketAddr, process::Stdio};
+use std::{collections::BTreeMap, net::SocketAddr, process::Stdio, time::Duration};
 
 use onboardflow_gateway::proto::{
     CreateCustomerRequest, CustomerEvent, customer_service_client::CustomerServiceClient,
@@ -8,6 +8,7 @@ use onboardflow_gateway::proto::{
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
     process::{Child, Command},
+    time::timeout,
 };
 use tonic::{Code, transport::Channel};
 
@@ -83,6 +84,70 @@ async fn terminate(child: &Child) {
             .unwrap()
             .success()
     );
+}
+
+/// Each call and each `/livez` timed out once the pipe was full.
+#[tokio::test]
+async fn a_reader_of_the_log_that_stalls_holds_up_nothing() {
+    let (mut child, address) = sandbox_with(&["--log=debug", "--drain-delay=0s"]).await;
+    let mut client = client(address).await;
+    // A pipe has room for 64 KiB, and a line some 400 bytes.
+    let calls = async {
+        for _ in 0..600 {
+            let refused = client.create_customer(CreateCustomerRequest::default());
+            assert_eq!(refused.await.unwrap_err().code(), Code::InvalidArgument);
+        }
+    };
+    let patience = Duration::from_secs(120);
+    timeout(patience, calls)
+        .await
+        .expect("no call waits for the log");
+
+    terminate(&child).await;
+    let ended = timeout(patience, child.wait()).await;
+    let ended = ended.expect("nor does the end");
+    assert_eq!(ended.unwrap().code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_changed_file_that_cannot_be_used_is_logged_with_flag_and_cause() {
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    std::fs::write(&token, "a-key").unwrap();
+    let args = [
+        "serve",
+        "--listen=127.0.0.1:0",
+        "--admin-listen=127.0.0.1:0",
+        "--drain-delay=0s",
+        "--log-format=json",
+        "--token-file",
+        token.to_str().unwrap(),
+    ];
+    let mut child = gateway(&args, &[]).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut line_with = async |part: &str| {
+        let found = async {
+            loop {
+                let line = lines.next_line().await.unwrap().expect("a line");
+                if line.contains(part) {
+                    return line;
+                }
+            }
+        };
+        timeout(Duration::from_secs(60), found).await.expect(part)
+    };
+    line_with("\"serving\"").await;
+    std::fs::write(&token, "two words").unwrap();
+    let line = line_with("the old content stays in use").await;
+    assert!(
+        line.contains("--token-file: the API key must be one word"),
+        "{line}"
+    );
+    std::fs::write(&token, "another-key").unwrap();
+    line_with("changed files were taken up").await;
+
+    terminate(&child).await;
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]
