@@ -159,6 +159,10 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.kind.row().happened)?;
+        if let (Kind::Refused(_), Some(says)) = (self.kind, &self.says) {
+            // The gateway's own words. OnboardFlow's are for the caller alone.
+            write!(f, ": {says}")?;
+        }
         let mut cause = self.source.as_deref().map(|source| source as &dyn StdError);
         while let Some(error) = cause {
             write!(f, ": {error}")?;

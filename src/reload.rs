@@ -122,7 +122,7 @@ impl Files {
                 }
                 Some(Err(error)) => {
                     self.metrics.reload_failed(self.secret);
-                    error!(secret, %error, "changed files are unusable; the old ones stay in use");
+                    error!(secret, %error, "the changed files cannot be used; the old content stays in use");
                 }
             }
         }

@@ -28,9 +28,9 @@ pub use self::{breaker::BreakerConfig, dial::Resolver, once::Outcome};
 use crate::{
     config::UpstreamConfig,
     context::Context,
-    error::Error,
+    error::{Answer, Error, Kind},
     ledger::Ledger,
-    rest::Call,
+    rest::{Call, KeyHolder},
     telemetry::{Attempts, Metrics, UpstreamMetrics},
     translate::{self, Operation},
 };
@@ -136,6 +136,9 @@ impl Upstream {
         let ended = self.attempt(call, key, Op::INTENT.effect, context).await?;
         let decoded = Op::decode(ended.reply).map_err(|mut error| {
             translate::redact(&mut error, call, &key.authorization);
+            if is_our_key(error.kind) {
+                error = error.because(format!("the key is {}", key.name));
+            }
             error.after(ended.earlier)
         })?;
         for path in &decoded.unknown_fields {
@@ -143,4 +146,14 @@ impl Upstream {
         }
         Ok(decoded.message)
     }
+}
+
+/// Whether OnboardFlow refused a key of the gateway's own. The log names it then: there may be many.
+fn is_our_key(kind: Kind) -> bool {
+    use KeyHolder::Gateway;
+
+    matches!(
+        kind,
+        Kind::Answered(Answer::KeyRefused(Gateway) | Answer::KeyForbidden(Gateway))
+    )
 }

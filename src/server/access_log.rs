@@ -7,6 +7,7 @@
 use std::{
     convert::Infallible,
     future,
+    net::SocketAddr,
     pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll, ready},
@@ -20,6 +21,7 @@ use tonic::{Code, body::Body};
 use tower::{Layer, Service};
 use tracing::{Level, event};
 
+use super::callers::Peer;
 use crate::{
     context::{Caller, Context},
     error::{Error, Kind, Loss, Row, Write},
@@ -110,11 +112,14 @@ where
         let mut context = Context::new(request.headers(), deadline);
         context.trace = tracer.call(&method.name, request.headers());
         request.extensions_mut().insert(context.clone());
+        let peer = request.extensions().get::<Arc<Peer>>();
+        let peer = peer.and_then(|peer| peer.address);
         Observed {
             call: Some(Call {
                 layer: Arc::clone(&self.layer),
                 method,
                 context,
+                peer,
                 started,
             }),
             answered: self.inner.call(request),
@@ -159,6 +164,7 @@ struct Call {
     layer: Arc<AccessLogLayer>,
     method: Arc<Method>,
     context: Context,
+    peer: Option<SocketAddr>,
     started: Instant,
 }
 
@@ -174,6 +180,7 @@ macro_rules! log {
             duration_ms = millis($duration),
             upstream_ms = millis($call.context.progress.upstream()),
             caller = $call.context.caller.as_ref().map(|caller| caller.name.as_str()),
+            peer = $call.peer.map(display),
             request_id = $call.context.request_id(),
             trace_id = $call.context.trace.id(),
             $($message)+

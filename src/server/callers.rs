@@ -1,6 +1,9 @@
 //! Who calls, and who may: by client certificate, by token, or by both where both are configured.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use rustls_pki_types::CertificateDer;
@@ -26,6 +29,8 @@ pub(super) struct Callers {
 /// What is known of the other end of a connection. Each call on it has this in its extensions.
 #[derive(Debug)]
 pub(super) struct Peer {
+    /// Where it is, for the log.
+    pub(super) address: Option<SocketAddr>,
     /// Who its certificate says that it is, if it may call; nobody where no certificate is demanded.
     by_certificate: Result<Option<Arc<Caller>>, Refusal>,
     /// The token of the last call: the calls of a connection mostly have the same.
@@ -45,6 +50,7 @@ struct Believed {
 impl Peer {
     pub(super) fn new(
         callers: &Callers,
+        address: Option<SocketAddr>,
         certificate: Option<&CertificateDer<'_>>,
         over: CancellationToken,
     ) -> Self {
@@ -54,6 +60,7 @@ impl Peer {
             Ok(None)
         };
         Self {
+            address,
             by_certificate,
             believed: Mutex::new(None),
             over,

@@ -1,6 +1,9 @@
 //! One connection: TLS, HTTP/2, its calls and its end.
 
-use std::{convert::Infallible, error::Error as _, pin::pin, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible, error::Error as _, io, net::SocketAddr, pin::pin, sync::Arc,
+    time::Duration,
+};
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use http::{Request, Response};
@@ -19,7 +22,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tracing::debug;
+use tracing::{debug, field::display, info};
 
 use super::{
     callers::{Callers, Peer},
@@ -68,8 +71,9 @@ impl Connections {
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%error, "TCP_NODELAY could not be set");
         }
+        let address = stream.peer_addr().ok();
         let Some(tls) = &self.tls else {
-            return Box::pin(self.serve_http2(stream, None, accepted)).await;
+            return Box::pin(self.serve_http2(stream, address, None, accepted)).await;
         };
         let handshake = TlsAcceptor::from(tls.get()).accept(stream);
         let deadline = accepted + self.config.handshake_timeout;
@@ -83,12 +87,9 @@ impl Connections {
                 let certificate = certificates
                     .and_then(<[_]>::first)
                     .map(|certificate| certificate.clone().into_owned());
-                Box::pin(self.serve_http2(stream, certificate, accepted)).await
+                Box::pin(self.serve_http2(stream, address, certificate, accepted)).await
             }
-            Ok(Err(error)) => {
-                debug!(%error, "TLS handshake failed");
-                Closed::Failed
-            }
+            Ok(Err(error)) => no_tls(&error, address),
             Err(_late) => Closed::NoHandshake,
         }
     }
@@ -102,6 +103,7 @@ impl Connections {
     async fn serve_http2<IO>(
         &self,
         io: IO,
+        address: Option<SocketAddr>,
         certificate: Option<CertificateDer<'static>>,
         accepted: Instant,
     ) -> Closed
@@ -111,6 +113,7 @@ impl Connections {
         let life = self.life(accepted);
         let peer = Arc::new(Peer::new(
             &self.callers,
+            address,
             certificate.as_ref(),
             life.over.clone(),
         ));
@@ -192,6 +195,19 @@ where
                 Turn::Close(reason) => return reason,
             },
         }
+    }
+}
+
+/// Why there is no TLS. A caller that is locked out shows here and nowhere else; one that leaves
+/// without a word, as TCP probes do, is no such caller.
+fn no_tls(error: &io::Error, peer: Option<SocketAddr>) -> Closed {
+    let peer = peer.map(display);
+    if error.kind() == io::ErrorKind::UnexpectedEof {
+        debug!(peer, %error, "the peer left during the TLS handshake");
+        Closed::Failed
+    } else {
+        info!(peer, %error, "the TLS handshake failed");
+        Closed::TlsFailed
     }
 }
 

@@ -68,7 +68,7 @@ pub(super) fn follow(
     files: &TlsFiles,
     interval: Duration,
     metrics: &Secrets,
-) -> Result<Tls, TlsError> {
+) -> Result<Tls, String> {
     let paths = [&files.cert, &files.key].into_iter();
     let followed = Files {
         secret: Secret::Certificate,
@@ -78,7 +78,8 @@ pub(super) fn follow(
     };
     let (files, metrics) = (files.clone(), metrics.clone());
     Reloaded::follow(followed, move || {
-        let Read { config, expires } = read(&files)?;
+        let read = read(&files).map_err(|error| format!("--{}: {error}", error.flag));
+        let Read { config, expires } = read?;
         if let Some(at) = expires {
             metrics.expires(Secret::Certificate, at);
         }

@@ -12,6 +12,8 @@ pub enum Closed {
     InOrder,
     /// The transport or the protocol failed; garbage on the port is that too.
     Failed,
+    /// TLS failed: the two don't trust each other, or have no version in common.
+    TlsFailed,
     /// No TLS handshake, or no HTTP/2 preface, in time.
     NoHandshake,
     /// No call for `--max-connection-idle`.
@@ -26,9 +28,10 @@ pub enum Closed {
 
 impl Closed {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::InOrder,
         Self::Failed,
+        Self::TlsFailed,
         Self::NoHandshake,
         Self::Idle,
         Self::Aged,
@@ -42,6 +45,7 @@ impl Closed {
         match self {
             Self::InOrder => "in_order",
             Self::Failed => "failed",
+            Self::TlsFailed => "tls_failed",
             Self::NoHandshake => "no_handshake",
             Self::Idle => "idle",
             Self::Aged => "aged",

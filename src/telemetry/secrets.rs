@@ -37,6 +37,7 @@ type BySecret<M> = Family<[(&'static str, &'static str); 1], M>;
 pub struct Secrets {
     loaded: BySecret<Gauge>,
     expires: BySecret<Gauge>,
+    stale: BySecret<Gauge>,
     failures: BySecret<Counter>,
 }
 
@@ -56,6 +57,11 @@ impl Secrets {
             secrets.expires.clone(),
         );
         registry.register(
+            "secret_stale",
+            "1 while the files hold something that cannot be used, so that what was read before stays in use",
+            secrets.stale.clone(),
+        );
+        registry.register(
             "secret_reload_failures",
             "Changed files that could not be used, so that what was read before stays in use",
             secrets.failures.clone(),
@@ -69,6 +75,7 @@ impl Secrets {
         let now = SystemTime::now();
         let labels = [("secret", secret.name())];
         self.loaded.get_or_create(&labels).set(unix(now));
+        self.stale.get_or_create(&labels).set(0);
         // At zero from the start, so that the first failure is an increase.
         drop(self.failures.get_or_create(&labels));
     }
@@ -82,9 +89,9 @@ impl Secrets {
 
     /// Counts a changed file that could not be used.
     pub fn reload_failed(&self, secret: Secret) {
-        self.failures
-            .get_or_create(&[("secret", secret.name())])
-            .inc();
+        let labels = [("secret", secret.name())];
+        self.stale.get_or_create(&labels).set(1);
+        self.failures.get_or_create(&labels).inc();
     }
 }
 

@@ -3,5 +3,6 @@
 mod admin;
 mod metrics;
 mod monitoring;
+mod operator;
 mod privacy;
 mod traces;

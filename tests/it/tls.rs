@@ -21,7 +21,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Error};
 use crate::support::{
     CREATED, Config, Gateway, Upstream,
     certificates::{Authority, Leaf, Secret},
-    create_request, logs,
+    create_request,
     peer::Peer,
 };
 
@@ -63,7 +63,7 @@ pub async fn connect(
 }
 
 /// What a TLS client with this version and protocol comes to.
-async fn handshake(
+pub async fn handshake(
     gateway: &Gateway,
     ca: &Authority,
     version: &'static SupportedProtocolVersion,
@@ -216,6 +216,8 @@ async fn broken_files_leave_the_old_ones_in_use() {
         let name = "onboardflow_gateway_secret_reload_failures_total";
         gateway.metric(&format!("{name}{{secret=\"certificate\"}}"))
     };
+    let stale = || gateway.metric("onboardflow_gateway_secret_stale{secret=\"certificate\"}");
+    assert_eq!(stale(), 0);
     let pem = ca.pem();
     let broken: [[(&str, &str); 3]; 4] = [
         [
@@ -239,15 +241,16 @@ async fn broken_files_leave_the_old_ones_in_use() {
         secret.swap(&files);
         let noticed = async || failures() == index;
         until(&format!("noticed {index}"), noticed).await;
+        assert_eq!(stale(), 1);
         let mut client = connect(&gateway, &ca, Some(&leaf)).await.unwrap();
         client.create_customer(create_request()).await.unwrap();
     }
-    assert!(logs::so_far().contains("the old ones stay in use"));
     let expires = "onboardflow_gateway_secret_expires_timestamp_seconds";
     assert!(gateway.metric(&format!("{expires}{{secret=\"certificate\"}}")) > 0);
 
     secret.swap_tls(&other, &ca);
     presented(&gateway, &ca, &other).await;
+    until("fresh again", async || stale() == 0).await;
     let mut client = connect(&gateway, &ca, Some(&leaf)).await.unwrap();
     client.create_customer(create_request()).await.unwrap();
     gateway.stop().await;
