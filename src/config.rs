@@ -1,8 +1,8 @@
 //! The command line and the environment: one struct per consumer, checked whole before any port is
 //! bound. Nothing else reads the environment.
 
-mod allow;
 mod args;
+mod callers;
 mod checked;
 mod keys;
 mod ledger;
@@ -16,18 +16,24 @@ use std::{net::SocketAddr, time::Duration};
 use http::uri::Authority;
 use tracing_subscriber::filter::Targets;
 
+use self::{args::SharedArgs, callers::Beside, checked::Checked, upstream::CredentialsMode};
 pub use self::{
-    allow::{AllowList, Name, NameKind},
-    args::{Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs, ServeArgs},
+    args::{
+        CallersArgs, CallersCommand, Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs,
+        ServeArgs,
+    },
+    callers::{
+        CallerConfig, CallersFile, Endpoint, FetchTimes, HttpKeys, JwtConfig, KeySource,
+        RulesConfig,
+    },
     checked::Problems,
     keys::{KeyFiles, Keys},
     ledger::{LedgerAction, LedgerArgs, LedgerCommand, LedgerConfig, Location},
-    listener::{CallerConfig, ConnectionConfig, JwtConfig, TlsFiles, granted_cpus},
+    listener::{ConnectionConfig, TlsFiles, granted_cpus},
     log::log_filter,
-    telemetry::{Effective, Tracing},
+    telemetry::{Effective, Exports},
     upstream::{AuthScheme, Credentials, Proxy, UpstreamConfig},
 };
-use self::{args::SharedArgs, checked::Checked, upstream::CredentialsMode};
 use crate::reload;
 
 /// Everything that `serve` needs.
@@ -63,8 +69,8 @@ pub struct ProcessConfig {
     pub server: ServerConfig,
     /// What is logged.
     pub log: LogConfig,
-    /// Whether calls are traced.
-    pub tracing: Tracing,
+    /// Which of traces and metrics are sent.
+    pub exports: Exports,
 }
 
 /// What is logged, and how.
@@ -130,7 +136,13 @@ impl ServeArgs {
     pub fn check(self) -> Result<ServeConfig, Problems> {
         let mut problems = Problems::default();
         let passes_authorization_on = self.upstream.credentials == Ok(CredentialsMode::Caller);
-        let callers = self.callers.check(passes_authorization_on, &mut problems);
+        let tls = self.tls.check(&mut problems);
+        let beside = Beside {
+            certificates: self.tls.client_ca.is_some(),
+            passes_authorization_on,
+            daily_quota: self.upstream.daily_quota.and_then(Result::ok),
+        };
+        let callers = self.callers.check(&beside, &mut problems);
         let max_response_bytes =
             problems.check("max-response-bytes", self.shared.max_response_bytes);
         let upstream = self.upstream.check(max_response_bytes, &mut problems);
@@ -140,10 +152,9 @@ impl ServeArgs {
         let process = self.shared.check(ports, self.drain_delay, &mut problems);
         let config = (|| {
             let retention = retention?;
-            let (tls, callers) = callers?;
             let mut process = process?;
-            process.server.tls = tls;
-            process.server.callers = callers;
+            process.server.tls = tls.ok()?;
+            process.server.callers = callers?;
             Some(ServeConfig {
                 process,
                 upstream: upstream?,
@@ -200,7 +211,7 @@ impl SharedArgs {
         let server = self.server(drain_delay, problems);
         let format = problems.check("log-format", self.log_format);
         let filter = problems.check("log", log_filter(&self.log));
-        let tracing = Tracing::check(problems);
+        let exports = Exports::check(problems);
         Some(ProcessConfig {
             listen: listen?,
             admin_listen: admin_listen?,
@@ -209,7 +220,7 @@ impl SharedArgs {
                 format: format?,
                 filter: filter?,
             },
-            tracing: tracing?,
+            exports: exports?,
         })
     }
 

@@ -13,7 +13,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 use tokio::time::Instant;
 use uuid::Builder;
 
-use crate::{error::Sent, rest::Intent, telemetry::Trace};
+use crate::{
+    callers::Caller,
+    error::{Error, Refusal, Sent},
+    rest::Intent,
+    telemetry::{Method, Trace},
+};
 
 /// The metadata key that names a call in every log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -30,19 +35,14 @@ pub struct Context {
     pub deadline: Instant,
     /// The caller's `authorization` metadata.
     pub authorization: Option<HeaderValue>,
+    /// What is called, where that is one of the proto's methods.
+    pub method: Option<Arc<Method>>,
     /// Who calls, where callers are identified.
     pub caller: Option<Arc<Caller>>,
     /// How far the call has come.
     pub progress: Progress,
     /// The call's place in a trace.
     pub trace: Trace,
-}
-
-/// A caller that was identified, and may call.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Caller {
-    /// A SAN of its certificate, or the subject of its token.
-    pub name: String,
 }
 
 impl Context {
@@ -57,10 +57,26 @@ impl Context {
             request_id: request_id(headers),
             deadline,
             authorization,
+            method: None,
             caller: None,
             progress: Progress::default(),
             trace: Trace::None,
         }
+    }
+
+    /// Whether its caller may make this call to this site.
+    pub fn check_caller(&self, site: &str) -> Result<(), Error> {
+        let Some(caller) = &self.caller else {
+            return Ok(());
+        };
+        let method = self
+            .method
+            .as_ref()
+            .map_or("", |method| method.short_name());
+        caller.may(method, site).map_err(|name| {
+            let says = format!("{name} may not call {method} for this site");
+            Error::new(Refusal::CallerNotAllowed).saying(says)
+        })
     }
 
     /// The moment halfway from now to the deadline.

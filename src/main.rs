@@ -12,9 +12,10 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use futures_util::future::BoxFuture;
 use onboardflow_gateway::{
     admin::Admin,
+    callers::{Question, Rules},
     config::{
-        AuthScheme, Cli, Command, Credentials, Effective, Location, Problems, ProcessConfig,
-        SandboxConfig, ServeConfig, ServerConfig, Tracing, UpstreamConfig,
+        AuthScheme, CallersCommand, Cli, Command, Credentials, Effective, Location, Problems,
+        ProcessConfig, SandboxConfig, ServeConfig, ServerConfig, UpstreamConfig,
     },
     error::Source,
     healthcheck,
@@ -26,7 +27,7 @@ use onboardflow_gateway::{
     telemetry::{
         Metrics, Telemetry, Tracer,
         logs::{self, Log},
-        traces::Exporting,
+        otlp, traces,
     },
     upstream::Upstream,
 };
@@ -98,7 +99,7 @@ fn refuse_arguments(error: &clap::Error) -> ExitCode {
         }
         ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
             complain(format_args!(
-                "say serve, sandbox, ledger or healthcheck; see --help"
+                "say serve, sandbox, ledger, healthcheck or callers; see --help"
             ));
         }
         kind => {
@@ -142,13 +143,31 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let address = args.check().map_err(Failure::Configuration)?;
             block_on(async move { Ok(healthcheck::check(address).await?) })
         }
+        Command::Callers(CallersCommand::Check(args)) => {
+            let (rules, question) = args.check().map_err(Failure::Configuration)?;
+            check_callers(&rules, question.as_ref())
+        }
+    }
+}
+
+fn check_callers(rules: &Rules, question: Option<&Question>) -> Result<(), Failure> {
+    let Some(question) = question else {
+        return Ok(write!(io::stdout(), "{rules}")?);
+    };
+    let answer = rules.answer(question);
+    write!(io::stdout(), "{answer}")?;
+    if answer.is_yes() {
+        Ok(())
+    } else {
+        Err(Failure::Other("this caller may not".into()))
     }
 }
 
 /// What an operator sees of the process.
 struct Seen {
     telemetry: Telemetry,
-    exporting: Option<Exporting>,
+    spans: Option<traces::Exporting>,
+    metrics: Option<otlp::Exporting>,
     log: Log,
     config: Arc<str>,
 }
@@ -158,22 +177,27 @@ impl Seen {
         let log = logs::start(&process.log);
         let config = effective.to_json();
         let version = env!("CARGO_PKG_VERSION");
-        info!(version, tracing = ?process.tracing, config, "starting");
-        let (tracer, exporting) = match process.tracing {
-            Tracing::Off => (Tracer::default(), None),
-            Tracing::Otlp { timeout } => {
-                let (tracer, exporting) = Tracer::from_environment(timeout)?;
-                (tracer, Some(exporting))
-            }
+        let tracing = process.exports.traces;
+        info!(version, tracing, config, "starting");
+        let (tracer, spans) = if process.exports.traces {
+            let (tracer, exporting) = Tracer::from_environment()?;
+            (tracer, Some(exporting))
+        } else {
+            (Tracer::default(), None)
         };
         let telemetry = Telemetry {
             metrics: Metrics::new(),
             tracer,
         };
         telemetry.metrics.collect(log.dropped.clone());
+        let metrics = process.exports.metrics.clone();
+        let metrics = metrics
+            .map(|export| otlp::Exporting::start(export, telemetry.metrics.clone()))
+            .transpose()?;
         Ok(Self {
             telemetry,
-            exporting,
+            spans,
+            metrics,
             log,
             config: config.into(),
         })
@@ -194,7 +218,10 @@ impl Seen {
     }
 
     fn stop(self, result: Result<(), Failure>) -> Result<(), Failure> {
-        if let Some(exporting) = self.exporting {
+        if let Some(exporting) = self.spans {
+            exporting.stop();
+        }
+        if let Some(exporting) = self.metrics {
             exporting.stop();
         }
         info!("stopped");

@@ -7,10 +7,8 @@
 use std::{
     collections::hash_map::DefaultHasher,
     fmt::Display,
-    fs::File,
     hash::{Hash as _, Hasher as _},
-    io::Read as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -22,12 +20,13 @@ use tokio::{
 };
 use tracing::{error, info};
 
-use crate::telemetry::{Secret, Secrets};
+use crate::{
+    files,
+    telemetry::{Secret, Secrets},
+};
 
 /// The time between looks, where nothing else is said.
 pub const INTERVAL: Duration = Duration::from_secs(1);
-/// Bytes that a file may have.
-const MAX_SIZE: u64 = 1 << 20;
 
 /// The files of one secret.
 #[derive(Debug)]
@@ -51,10 +50,18 @@ pub struct Reloaded<T> {
 
 impl<T> Reloaded<T> {
     /// One that no file changes.
-    pub fn fixed(value: T) -> Self {
+    pub fn fixed(value: impl Into<Arc<T>>) -> Self {
         Self {
-            current: Arc::new(ArcSwap::from_pointee(value)),
+            current: Arc::new(ArcSwap::from(value.into())),
             following: None,
+        }
+    }
+
+    /// One that this task changes, until this is dropped.
+    pub(crate) fn fed(current: Arc<ArcSwap<T>>, task: AbortHandle) -> Self {
+        Self {
+            current,
+            following: Some(task),
         }
     }
 
@@ -68,13 +75,13 @@ impl<T> Reloaded<T> {
 impl<T: Send + Sync + 'static> Reloaded<T> {
     /// Reads the files, and again whenever they have changed, for as long as this lives. What can't
     /// be read then leaves the value as it was. Runs on the caller's runtime.
-    pub fn follow<E: Display + Send + 'static>(
+    pub fn follow<V: Into<Arc<T>> + Send + 'static, E: Display + Send + 'static>(
         files: Files,
-        read: impl Fn() -> Result<T, E> + Send + Sync + 'static,
+        read: impl Fn() -> Result<V, E> + Send + Sync + 'static,
     ) -> Result<Self, E> {
         // First, so that a change while they are read is seen as one.
         let seen = fingerprint(&files.paths);
-        let current = Arc::new(ArcSwap::from_pointee(read()?));
+        let current = Arc::new(ArcSwap::from(read()?.into()));
         files.metrics.loaded(files.secret);
         let following = tokio::spawn(files.follow(seen, Arc::clone(&current), Arc::new(read)));
         Ok(Self {
@@ -93,12 +100,16 @@ impl<T> Drop for Reloaded<T> {
 }
 
 impl Files {
-    async fn follow<T: Send + Sync + 'static, E: Display + Send + 'static>(
+    async fn follow<T, V, E>(
         self,
         mut seen: u64,
         current: Arc<ArcSwap<T>>,
-        read: Arc<impl Fn() -> Result<T, E> + Send + Sync + 'static>,
-    ) {
+        read: Arc<impl Fn() -> Result<V, E> + Send + Sync + 'static>,
+    ) where
+        T: Send + Sync + 'static,
+        V: Into<Arc<T>> + Send + 'static,
+        E: Display + Send + 'static,
+    {
         loop {
             sleep(self.interval).await;
             let (paths, read) = (self.paths.clone(), Arc::clone(&read));
@@ -116,7 +127,7 @@ impl Files {
             match read {
                 None => {}
                 Some(Ok(value)) => {
-                    current.store(Arc::new(value));
+                    current.store(value.into());
                     self.metrics.loaded(self.secret);
                     info!(secret, "changed files were taken up");
                 }
@@ -129,23 +140,11 @@ impl Files {
     }
 }
 
-/// The content of a file that is small by its nature. What is beyond [`MAX_SIZE`] is not even looked at:
-/// all of it would be in memory, every second.
-pub fn read(file: &Path) -> Result<Vec<u8>, &'static str> {
-    let mut content = Vec::new();
-    let read = File::open(file).and_then(|file| file.take(MAX_SIZE + 1).read_to_end(&mut content));
-    match read {
-        Err(_) => Err("can't be read"),
-        Ok(_) if content.len() as u64 > MAX_SIZE => Err("is larger than 1 MiB"),
-        Ok(_) => Ok(content),
-    }
-}
-
 /// Stands for the content of the files, or for which of them can't be read.
-fn fingerprint(files: &[PathBuf]) -> u64 {
+fn fingerprint(paths: &[PathBuf]) -> u64 {
     let mut hasher = DefaultHasher::new();
-    for file in files {
-        read(file).hash(&mut hasher);
+    for file in paths {
+        files::read(file).hash(&mut hasher);
     }
     hasher.finish()
 }

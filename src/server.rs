@@ -10,6 +10,7 @@ mod callers;
 mod connection;
 mod deadline;
 mod health;
+mod issuer;
 mod life;
 mod limit;
 mod rescue;
@@ -44,14 +45,19 @@ use self::{
     life::{FLUSH, LINGER},
     router::Shared,
     signals::Signals,
+    tokens::Tokens,
     workers::{Blueprint, Workers},
 };
 pub use self::{
     health::Health,
     tls::{TlsError, check as check_tls},
-    tokens::check as check_jwks,
 };
-use crate::{config::ServerConfig, telemetry::Telemetry};
+use crate::{
+    callers::Rules,
+    config::{RulesConfig, ServerConfig},
+    reload::{Files, Reloaded},
+    telemetry::{Metrics, Secret, Telemetry},
+};
 
 /// The wait before accepting again after the system refused, for lack of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -92,14 +98,21 @@ pub async fn run(
     // However this function ends, and if it is dropped: the workers end too.
     let _end = signals.ended.clone().drop_guard();
     let secrets = &handles.telemetry.metrics.secrets;
+    let mut shutdown = pin!(shutdown);
+    let tokens = match &config.callers.jwt {
+        None => None,
+        Some(jwt) => tokio::select! {
+            biased;
+            // The issuer may not answer for hours.
+            () = &mut shutdown => return Ok(()),
+            tokens = Tokens::follow(jwt, config.reload_interval, secrets) => Some(tokens?),
+        },
+    };
     let tls = config.tls.as_ref();
     let callers = Arc::new(Callers {
-        allow: config.callers.allow.clone(),
+        rules: follow_rules(config, &handles.telemetry.metrics).map_err(io::Error::other)?,
         certificates: tls.is_some_and(|files| files.client_ca.is_some()),
-        tokens: (config.callers.jwt.as_ref())
-            .map(|jwt| tokens::follow(jwt, config.reload_interval, secrets))
-            .transpose()
-            .map_err(io::Error::other)?,
+        tokens,
     });
     let tls = tls
         .map(|files| tls::follow(files, config.reload_interval, secrets))
@@ -122,7 +135,7 @@ pub async fn run(
 
     info!(address = %listener.local_addr()?, workers = config.workers, "serving");
     handles.health.set_serving().await;
-    accept_until(shutdown, &listener, &workers).await;
+    accept_until(&mut shutdown, &listener, &workers).await;
     handles.health.set_not_serving().await;
     info!(delay = ?config.drain_delay, "told to stop; still accepting");
     accept_until(sleep(config.drain_delay), &listener, &workers).await;
@@ -134,6 +147,26 @@ pub async fn run(
     drop(listener);
     drain(workers, &signals, &places, config.drain_timeout).await;
     Ok(())
+}
+
+/// The rules on who may do what, for as long as they live.
+fn follow_rules(config: &ServerConfig, metrics: &Metrics) -> Result<Reloaded<Rules>, String> {
+    let file = match &config.callers.rules {
+        RulesConfig::Fixed(rules) => return Ok(Reloaded::fixed(Arc::clone(rules))),
+        RulesConfig::File(file) => file.clone(),
+    };
+    let followed = Files {
+        secret: Secret::Callers,
+        paths: vec![file.path.clone()],
+        interval: config.reload_interval,
+        metrics: metrics.secrets.clone(),
+    };
+    let metrics = metrics.callers.clone();
+    Reloaded::follow(followed, move || {
+        let rules = Arc::new(file.read()?);
+        metrics.hold_to(&rules);
+        Ok(rules)
+    })
 }
 
 async fn accept_until(until: impl Future<Output = ()>, listener: &TcpListener, workers: &Workers) {

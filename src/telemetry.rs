@@ -5,11 +5,12 @@
 //! that are known when the gateway starts, or are bounded where they are made.
 
 mod attempt;
+mod callers;
 mod calls;
 mod connections;
 mod histogram;
 pub mod logs;
-mod otlp;
+pub mod otlp;
 mod process;
 mod secrets;
 pub mod traces;
@@ -22,12 +23,19 @@ use std::{
 };
 
 use prometheus_client::{
-    collector::Collector, encoding::text, metrics::info::Info, registry::Registry,
+    collector::Collector,
+    encoding::{
+        prometheus_protobuf::{self, prometheus_data_model::MetricFamily},
+        text,
+    },
+    metrics::info::Info,
+    registry::Registry,
 };
 
 pub(crate) use self::calls::code_name;
 pub use self::{
     attempt::Attempt,
+    callers::CallerMetrics,
     calls::{Calls, Method},
     connections::{Closed, Connections, OpenConnection, WorkerConnections},
     secrets::{Secret, Secrets},
@@ -52,6 +60,8 @@ pub const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; char
 pub struct Metrics {
     /// Calls, from the caller's side.
     pub calls: Calls,
+    /// Calls by caller.
+    pub callers: CallerMetrics,
     /// Connections of callers.
     pub connections: Connections,
     /// Attempts at OnboardFlow, and what guards it.
@@ -73,12 +83,14 @@ impl Metrics {
             ("arch", std::env::consts::ARCH),
         ];
         own.register("build", "The gateway that runs", Info::new(build.to_vec()));
+        let callers = CallerMetrics::new(own);
         let connections = Connections::new(own);
         let secrets = Secrets::new(own);
         let upstream = UpstreamMetrics::new(&mut registry);
         registry.register_collector(Box::new(process::Process));
         Self {
             calls,
+            callers,
             connections,
             upstream,
             secrets,
@@ -92,6 +104,12 @@ impl Metrics {
         registry
             .unwrap_or_else(PoisonError::into_inner)
             .register_collector(Box::new(collector));
+    }
+
+    /// All of them, as messages.
+    fn snapshot(&self) -> Result<Vec<MetricFamily>, fmt::Error> {
+        let registry = self.registry.read().unwrap_or_else(PoisonError::into_inner);
+        prometheus_protobuf::encode(&registry)
     }
 
     /// All of them, as [`OPENMETRICS`].

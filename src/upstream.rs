@@ -31,7 +31,7 @@ use crate::{
     error::{Answer, Error, Kind},
     ledger::Ledger,
     rest::{Call, KeyHolder},
-    telemetry::{Attempts, Metrics, UpstreamMetrics},
+    telemetry::{Attempts, CallerMetrics, Metrics, UpstreamMetrics},
     translate::{self, Operation},
 };
 
@@ -70,6 +70,7 @@ struct Shared {
     backoff: Backoff,
     max_attempts: u32,
     metrics: UpstreamMetrics,
+    callers: CallerMetrics,
     attempts: Attempts,
 }
 
@@ -85,6 +86,7 @@ impl Upstream {
             backoff: Backoff::default(),
             max_attempts: config.max_attempts,
             metrics: metrics.upstream.clone(),
+            callers: metrics.callers.clone(),
             attempts: metrics.upstream.attempts(&config.base_url),
         };
         let shared = Arc::new(shared);
@@ -123,6 +125,8 @@ impl Upstream {
     ) -> Result<Outcome<Op::Response>, Error> {
         context.progress.intends(Op::INTENT);
         let call = Op::encode(request)?;
+        // Here, as the site is known for the first time.
+        context.check_caller(&call.site_key)?;
         let key = self.shared.keys.for_call(context, &call.site_key)?;
         self.once::<Op>(&call, &key, context).await
     }

@@ -2,17 +2,20 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are what --help prints")]
 
-use std::{ffi::OsString, net::SocketAddr, time::Duration};
+use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use http::uri::Authority;
 
+use crate::callers::Name;
+
 use super::{
+    callers::{CallerArgs, caller_name},
     checked::{
         Checked, address, authority, boolean, checked, choice, duration, size, timeout, variable,
     },
     ledger::{LedgerArgs, PlaceArgs, RetentionArgs},
-    listener::{CallerArgs, ConnectionArgs},
+    listener::{ConnectionArgs, TlsArgs},
     telemetry::Effective,
     upstream::UpstreamArgs,
 };
@@ -44,6 +47,34 @@ pub enum Command {
     Ledger(LedgerArgs),
     /// Ask a gateway for its health, and exit with 0 if it is SERVING.
     Healthcheck(HealthcheckArgs),
+    /// Look at the rules on who may do what.
+    #[command(subcommand)]
+    Callers(CallersCommand),
+}
+
+/// What to do with the rules.
+#[derive(Debug, Subcommand)]
+pub enum CallersCommand {
+    /// Say what a --callers-file means, and exit with 64 if it is broken. With --caller, say what that
+    /// caller may do, and exit with 0 if it is allowed.
+    Check(CallersArgs),
+}
+
+/// Flags of `callers check`.
+#[derive(Debug, Args)]
+pub struct CallersArgs {
+    /// The file.
+    #[arg(value_name = "FILE")]
+    pub(super) file: PathBuf,
+    /// A caller, as the file would name it.
+    #[arg(long, value_name = "NAME", value_parser = checked(caller_name))]
+    pub(super) caller: Option<Checked<Name>>,
+    /// The key of a site that it would use.
+    #[arg(long, value_name = "KEY", requires = "caller")]
+    pub(super) site: Option<String>,
+    /// A method that it would use, such as CreateCustomer.
+    #[arg(long, value_name = "METHOD", requires = "caller")]
+    pub(super) method: Option<String>,
 }
 
 /// Flags of `serve`.
@@ -62,6 +93,8 @@ pub struct ServeArgs {
     pub(super) ledger: PlaceArgs,
     #[command(flatten)]
     pub(super) retention: RetentionArgs,
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
     #[command(flatten)]
     pub(super) callers: CallerArgs,
     /// Time between the signal to stop, which makes health NOT_SERVING, and the end of accepting

@@ -13,6 +13,9 @@ use url::Url;
 /// A value, or why it isn't one.
 pub(super) type Checked<T> = Result<T, &'static str>;
 
+/// What is wrong stands among the problems already.
+pub(super) struct Noted;
+
 /// Everything that is wrong with a configuration.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<String>);

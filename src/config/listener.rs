@@ -1,19 +1,11 @@
-//! The listener's flags: connections, limits, TLS, and who may call.
+//! The listener's flags: connections, limits and TLS.
 
-use std::{
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-    thread,
-    time::Duration,
-};
+use std::{num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 use clap::Args;
 
-use super::{
-    AllowList,
-    checked::{Checked, Problems, checked, count, timeout},
-};
-use crate::server::{check_jwks, check_tls};
+use super::checked::{Checked, Noted, Problems, checked, count, timeout};
+use crate::server::check_tls;
 
 /// How connections live, and how many calls there are at once.
 #[derive(Debug, Args)]
@@ -35,9 +27,9 @@ pub(super) struct ConnectionArgs {
     max_connection_idle: Checked<Duration>,
 }
 
-/// TLS, and who may call.
+/// TLS.
 #[derive(Debug, Args)]
-pub(super) struct CallerArgs {
+pub(super) struct TlsArgs {
     /// PEM file with the certificate of the gRPC port, and what chains it to its CA. A change of
     /// this file and the three below is picked up within seconds.
     #[arg(long, value_name = "FILE")]
@@ -47,24 +39,7 @@ pub(super) struct CallerArgs {
     tls_key: Option<PathBuf>,
     /// PEM file with the CAs of callers: demands a client certificate from every one of them.
     #[arg(long, value_name = "FILE")]
-    client_ca: Option<PathBuf>,
-    /// JWKS file with the keys that sign callers' tokens: demands a bearer JWT (RS256 or ES256) in
-    /// the `authorization` metadata of every call.
-    #[arg(long, value_name = "FILE")]
-    jwks_file: Option<PathBuf>,
-    /// Issuer (`iss`) that a token must name.
-    #[arg(long, value_name = "ISSUER")]
-    jwt_issuer: Option<String>,
-    /// Audience (`aud`) that a token must name.
-    #[arg(long, value_name = "AUDIENCE")]
-    jwt_audience: Option<String>,
-    /// A caller that may call, by a SAN of its certificate (DNS name or URI, such as a SPIFFE id) or
-    /// the subject of its token; a prefix `dns:`, `uri:` or `sub:` says which. A `*` stands for the first
-    /// label of a DNS name, the last path segment of a URI, or the last part of a subject such as
-    /// system:serviceaccount:prod:*. With certificate and token both demanded, both must be allowed.
-    /// Repeatable, or separated by commas; without it, everyone that is identified may.
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
-    allow_caller: Vec<String>,
+    pub(super) client_ca: Option<PathBuf>,
 }
 
 /// How a connection lives. The default is what the flags' defaults say.
@@ -115,26 +90,6 @@ pub struct TlsFiles {
     pub client_ca: Option<PathBuf>,
 }
 
-/// How a caller's token is checked.
-#[derive(Clone, Debug)]
-pub struct JwtConfig {
-    /// File with the keys.
-    pub jwks: PathBuf,
-    /// Issuer that a token must name.
-    pub issuer: String,
-    /// Audience that a token must name.
-    pub audience: String,
-}
-
-/// Who may call.
-#[derive(Clone, Debug, Default)]
-pub struct CallerConfig {
-    /// How tokens are checked, where they are demanded.
-    pub jwt: Option<JwtConfig>,
-    /// The callers that may call.
-    pub allow: AllowList,
-}
-
 /// The CPUs that the container is granted: its cgroup's quota (v1 and v2) and CPU affinity.
 #[must_use]
 pub fn granted_cpus() -> usize {
@@ -165,37 +120,9 @@ impl ConnectionArgs {
     }
 }
 
-/// What is wrong stands among the problems already.
-struct Noted;
-
-impl CallerArgs {
-    pub(super) fn check(
-        &self,
-        passes_authorization_on: bool,
-        problems: &mut Problems,
-    ) -> Option<(Option<TlsFiles>, CallerConfig)> {
-        let tls = self.tls(problems);
-        let jwt = self.jwt(problems);
-        if self.jwks_file.is_some() && passes_authorization_on {
-            problems.add(
-                "jwks-file",
-                "can't be given together with --credentials caller: both are about the \
-                 `authorization` metadata",
-            );
-        }
-        let allow = AllowList::parse(self.allow_caller.iter().map(String::as_str));
-        let allow = problems.check("allow-caller", allow);
-        if !self.allow_caller.is_empty() && self.client_ca.is_none() && self.jwks_file.is_none() {
-            problems.add("allow-caller", "needs --client-ca or --jwks-file");
-        }
-        let callers = CallerConfig {
-            jwt: jwt.ok()?,
-            allow: allow?,
-        };
-        Some((tls.ok()?, callers))
-    }
-
-    fn tls(&self, problems: &mut Problems) -> Result<Option<TlsFiles>, Noted> {
+impl TlsArgs {
+    /// The files, where TLS is asked for.
+    pub(super) fn check(&self, problems: &mut Problems) -> Result<Option<TlsFiles>, Noted> {
         let (cert, key) = match (&self.tls_cert, &self.tls_key) {
             (Some(cert), Some(key)) => (cert, key),
             (None, None) if self.client_ca.is_none() => return Ok(None),
@@ -226,36 +153,5 @@ impl CallerArgs {
                 Err(Noted)
             }
         }
-    }
-
-    fn jwt(&self, problems: &mut Problems) -> Result<Option<JwtConfig>, Noted> {
-        let given = [&self.jwt_issuer, &self.jwt_audience];
-        let Some(jwks) = &self.jwks_file else {
-            if given.iter().any(|flag| flag.is_some()) {
-                problems.add(
-                    "jwks-file",
-                    "is required with --jwt-issuer and --jwt-audience",
-                );
-                return Err(Noted);
-            }
-            return Ok(None);
-        };
-        for (flag, value) in ["jwt-issuer", "jwt-audience"].iter().zip(given) {
-            if value.as_deref().is_none_or(str::is_empty) {
-                problems.add(flag, "is required with --jwks-file");
-            }
-        }
-        check_keys(jwks, problems);
-        Ok(Some(JwtConfig {
-            jwks: jwks.clone(),
-            issuer: self.jwt_issuer.clone().ok_or(Noted)?,
-            audience: self.jwt_audience.clone().ok_or(Noted)?,
-        }))
-    }
-}
-
-fn check_keys(jwks: &Path, problems: &mut Problems) {
-    if let Err(error) = check_jwks(jwks) {
-        problems.add("jwks-file", error);
     }
 }

@@ -1,72 +1,154 @@
 //! What an operator is shown: whether calls are traced, and the configuration that is in force.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, str::FromStr as _, time::Duration};
 
 use clap::{ArgMatches, Command, parser::ValueSource};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use url::Url;
 
-use super::{Problems, checked};
+use super::{
+    Problems,
+    checked::{self, Noted},
+};
+use crate::telemetry::otlp::MetricsExport;
 
 /// Longest time that an export may take, where the environment does not say.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time between exports of metrics, where the environment does not say.
+const EXPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Whether calls are traced. The exporter reads the rest of `OTEL_*` itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tracing {
-    /// No exporter is asked for.
-    Off,
-    /// Spans are sent by OTLP.
-    Otlp {
-        /// Longest time that an export may take.
-        timeout: Duration,
-    },
+/// Whether calls are traced, and whether metrics are sent too.
+#[derive(Clone, Debug)]
+pub struct Exports {
+    /// Whether spans are sent by OTLP. The exporter reads the rest of `OTEL_*` itself.
+    pub traces: bool,
+    /// How metrics are sent by OTLP, where they are.
+    pub metrics: Option<MetricsExport>,
 }
 
-impl Tracing {
+impl Exports {
     /// What the environment asks for, by OpenTelemetry's standard variables.
     pub(super) fn check(problems: &mut Problems) -> Option<Self> {
-        let otlp = |rest: &str| {
-            variable(&format!("OTEL_EXPORTER_OTLP_TRACES_{rest}"))
-                .or_else(|| variable(&format!("OTEL_EXPORTER_OTLP_{rest}")))
+        let traces = Signal("TRACES").endpoint(&["none"], problems);
+        let metrics = Signal("METRICS").endpoint(&["none", "prometheus"], problems);
+        let metrics = match metrics.ok()? {
+            Some(endpoint) => Some(Signal("METRICS").export(endpoint, problems)?),
+            None => None,
         };
-        let exporter = variable("OTEL_TRACES_EXPORTER");
-        let disabled =
+        Some(Self {
+            traces: traces.ok()?.is_some(),
+            metrics,
+        })
+    }
+}
+
+/// A signal, as the variables call it.
+#[derive(Clone, Copy)]
+struct Signal(&'static str);
+
+impl Signal {
+    /// A variable of this signal, or of all of them.
+    fn variable(self, rest: &str) -> Option<String> {
+        let own = variable(&format!("OTEL_EXPORTER_OTLP_{}_{rest}", self.0));
+        own.or_else(|| variable(&format!("OTEL_EXPORTER_OTLP_{rest}")))
+    }
+
+    /// Where it is sent by OTLP, if it is.
+    fn endpoint(self, others: &[&str], problems: &mut Problems) -> Result<Option<Url>, Noted> {
+        let name = format!("OTEL_{}_EXPORTER", self.0);
+        let is_disabled =
             variable("OTEL_SDK_DISABLED").is_some_and(|on| on.eq_ignore_ascii_case("true"));
-        let wanted = match exporter.as_deref() {
-            Some("none") => false,
+        let is_wanted = match variable(&name).as_deref() {
             Some("otlp") => true,
-            None => otlp("ENDPOINT").is_some(),
+            Some(other) if others.contains(&other) => false,
+            None => self.variable("ENDPOINT").is_some(),
             Some(_) => {
-                problems.add_named("OTEL_TRACES_EXPORTER", "must be otlp or none");
-                return None;
+                problems.add_named(
+                    &name,
+                    format_args!("must be otlp or {}", others.join(" or ")),
+                );
+                return Err(Noted);
             }
         };
-        if disabled || !wanted {
-            return Some(Self::Off);
+        if is_disabled || !is_wanted {
+            return Ok(None);
         }
-        if otlp("PROTOCOL").is_some_and(|protocol| protocol != "http/protobuf") {
+        if self
+            .variable("PROTOCOL")
+            .is_some_and(|protocol| protocol != "http/protobuf")
+        {
             problems.add_named(
                 "OTEL_EXPORTER_OTLP_PROTOCOL",
                 "must be http/protobuf, the only one that the gateway speaks",
             );
-            return None;
+            return Err(Noted);
         }
-        let is_usable = |endpoint: &str| {
-            Url::parse(endpoint).is_ok_and(|url| matches!(url.scheme(), "http" | "https"))
-        };
-        if otlp("ENDPOINT").is_some_and(|endpoint| !is_usable(&endpoint)) {
+        let endpoint = self.url();
+        if endpoint.is_none() {
             problems.add_named(
                 "OTEL_EXPORTER_OTLP_ENDPOINT",
                 "must be an http or https URL",
             );
-            return None;
         }
-        let timeout = otlp("TIMEOUT").and_then(|millis| millis.parse().ok());
-        Some(Self::Otlp {
-            timeout: timeout.map_or(EXPORT_TIMEOUT, Duration::from_millis),
+        endpoint.map(Some).ok_or(Noted)
+    }
+
+    /// The URL of the signal itself is taken as it is, the common one gets the signal's path.
+    fn url(self) -> Option<Url> {
+        let own = variable(&format!("OTEL_EXPORTER_OTLP_{}_ENDPOINT", self.0));
+        let url = own.unwrap_or_else(|| {
+            let common = variable("OTEL_EXPORTER_OTLP_ENDPOINT");
+            let common = common.unwrap_or_else(|| "http://localhost:4318".to_owned());
+            format!(
+                "{}/v1/{}",
+                common.trim_end_matches('/'),
+                self.0.to_lowercase()
+            )
+        });
+        let url = Url::parse(&url).ok()?;
+        matches!(url.scheme(), "http" | "https").then_some(url)
+    }
+
+    /// How it is sent to this URL.
+    fn export(self, endpoint: Url, problems: &mut Problems) -> Option<MetricsExport> {
+        let headers = headers(&self.variable("HEADERS").unwrap_or_default());
+        if headers.is_none() {
+            problems.add_named(
+                "OTEL_EXPORTER_OTLP_HEADERS",
+                "must be like name=value,name=value",
+            );
+        }
+        let millis = |text: Option<String>, default| {
+            let millis = text
+                .and_then(|millis| millis.parse().ok())
+                .filter(|millis| *millis > 0);
+            millis.map_or(default, Duration::from_millis)
+        };
+        Some(MetricsExport {
+            endpoint,
+            headers: headers?,
+            timeout: millis(self.variable("TIMEOUT"), EXPORT_TIMEOUT),
+            interval: millis(variable("OTEL_METRIC_EXPORT_INTERVAL"), EXPORT_INTERVAL),
         })
     }
+}
+
+/// Headers as the specification writes them: a list of pairs, whose values may be percent-encoded.
+fn headers(text: &str) -> Option<HeaderMap> {
+    let pairs = text
+        .split(',')
+        .map(str::trim)
+        .filter(|pair| !pair.is_empty());
+    let header = |pair: &str| {
+        let (name, value) = pair.split_once('=')?;
+        let value = percent_decode_str(value.trim()).decode_utf8().ok()?;
+        let mut value = HeaderValue::from_str(&value).ok()?;
+        value.set_sensitive(true);
+        Some((HeaderName::from_str(name.trim()).ok()?, value))
+    };
+    pairs.map(header).collect()
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -23,7 +23,8 @@ use tracing::{Level, event};
 
 use super::callers::Peer;
 use crate::{
-    context::{Caller, Context},
+    callers::Caller,
+    context::Context,
     error::{Error, Kind, Loss, Row, Write},
     telemetry::{Method, Telemetry, code_name},
 };
@@ -110,6 +111,7 @@ where
         method.started();
         let deadline = started + self.layer.max_timeout;
         let mut context = Context::new(request.headers(), deadline);
+        context.method = Some(Arc::clone(&method));
         context.trace = tracer.call(&method.name, request.headers());
         request.extensions_mut().insert(context.clone());
         let peer = request.extensions().get::<Arc<Peer>>();
@@ -190,7 +192,7 @@ macro_rules! log {
 
 impl Call {
     fn succeeded(self) {
-        let duration = self.ended(Code::Ok);
+        let duration = self.ended(Code::Ok, None);
         self.context.trace.end(Code::Ok, None);
         log!(self, DEBUG, duration, Code::Ok, {}, "served");
     }
@@ -201,7 +203,7 @@ impl Call {
             write: failed.write,
             ..failed.kind.row()
         };
-        let duration = self.ended(row.code);
+        let duration = self.ended(row.code, Some(failed.kind));
         let calls = &self.layer.telemetry.metrics.calls;
         calls.failed(&self.method, failed.kind, failed.write);
         self.context.trace.end(row.code, Some(row));
@@ -227,8 +229,11 @@ impl Call {
         self.failed(&Failed::new(&Error::new(Loss::Cancelled(sent))));
     }
 
-    fn ended(&self, code: Code) -> Duration {
+    fn ended(&self, code: Code, failure: Option<Kind>) -> Duration {
         let duration = self.started.elapsed();
+        if let Some(caller) = &self.context.caller {
+            self.layer.telemetry.metrics.callers.ended(caller, failure);
+        }
         self.method.handled(code, duration);
         duration
     }

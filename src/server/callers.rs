@@ -1,4 +1,5 @@
-//! Who calls, and who may: by client certificate, by token, or by both where both are configured.
+//! Who calls, and who may: by client certificate, by token, or by both where both are
+//! configured: then both have to be allowed.
 
 use std::{
     net::SocketAddr,
@@ -10,17 +11,18 @@ use rustls_pki_types::CertificateDer;
 use tokio_util::sync::CancellationToken;
 use webpki::EndEntityCert;
 
-use super::tokens::{self, Keys, Tokens};
+use super::tokens::{self, Tokens, Verified};
 use crate::{
-    config::{AllowList, Name, NameKind},
-    context::Caller,
+    callers::{Caller, Name, NameKind, Rules},
     error::{Error, Refusal},
+    jwks::{Claims, Disbelief, Keys},
+    reload::Reloaded,
 };
 
 /// What is asked of callers.
 #[derive(Debug)]
 pub(super) struct Callers {
-    pub(super) allow: AllowList,
+    pub(super) rules: Reloaded<Rules>,
     /// Whether TLS demands a client certificate.
     pub(super) certificates: bool,
     pub(super) tokens: Option<Tokens>,
@@ -31,39 +33,72 @@ pub(super) struct Callers {
 pub(super) struct Peer {
     /// Where it is, for the log.
     pub(super) address: Option<SocketAddr>,
-    /// Who its certificate says that it is, if it may call; nobody where no certificate is demanded.
-    by_certificate: Result<Option<Arc<Caller>>, Refusal>,
-    /// The token of the last call: the calls of a connection mostly have the same.
-    believed: Mutex<Option<Believed>>,
+    /// The SANs of its certificate.
+    names: Vec<Name>,
+    /// Who they say that it is.
+    found: Mutex<Option<Found>>,
     /// Cancelled when its calls have to end.
     pub(super) over: CancellationToken,
 }
 
+/// Who a certificate is, by these rules, if that one may call.
 #[derive(Debug)]
-struct Believed {
-    authorization: HeaderValue,
-    keys: Arc<Keys>,
-    expires: u64,
-    caller: Arc<Caller>,
+struct Found {
+    rules: Arc<Rules>,
+    caller: Option<Arc<Caller>>,
+}
+
+/// Why a call can't be answered for at once.
+pub(super) enum Unidentified {
+    /// Its caller may not call, or is nobody.
+    Refused(Error),
+    /// Its token names a key that nobody knows; the issuer may have it.
+    KeyUnknown,
+}
+
+impl Unidentified {
+    /// What a caller is told in the end.
+    pub(super) fn into_error(self) -> Error {
+        match self {
+            Self::Refused(error) => error,
+            Self::KeyUnknown => unauthenticated(Disbelief::UnknownKey.says()),
+        }
+    }
+}
+
+impl From<Error> for Unidentified {
+    fn from(error: Error) -> Self {
+        Self::Refused(error)
+    }
 }
 
 impl Peer {
     pub(super) fn new(
-        callers: &Callers,
         address: Option<SocketAddr>,
         certificate: Option<&CertificateDer<'_>>,
         over: CancellationToken,
     ) -> Self {
-        let by_certificate = if callers.certificates {
-            callers.by_certificate(&certificate.map(names).unwrap_or_default())
-        } else {
-            Ok(None)
-        };
         Self {
             address,
-            by_certificate,
-            believed: Mutex::new(None),
+            names: certificate.map(names).unwrap_or_default(),
+            found: Mutex::default(),
             over,
+        }
+    }
+
+    /// The caller that the certificate is for, by these rules.
+    fn caller(&self, rules: &Arc<Rules>) -> Option<Arc<Caller>> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*found {
+            Some(found) if Arc::ptr_eq(&found.rules, rules) => found.caller.clone(),
+            Some(_) | None => {
+                let caller = rules.admit(&self.names).map(Arc::new);
+                *found = Some(Found {
+                    rules: Arc::clone(rules),
+                    caller: caller.clone(),
+                });
+                caller
+            }
         }
     }
 }
@@ -74,88 +109,93 @@ impl Callers {
         &self,
         headers: &HeaderMap,
         peer: &Peer,
-    ) -> Result<Option<Arc<Caller>>, Error> {
-        let by_certificate = peer.by_certificate.clone().map_err(|refusal| {
-            let error = Error::new(refusal);
-            if refusal == Refusal::CallerUnauthenticated {
-                error.saying("the client certificate has neither a DNS name nor a URI")
-            } else {
-                error
-            }
-        })?;
-        match &self.tokens {
-            None => Ok(by_certificate),
-            Some(tokens) => self.by_token(tokens, headers, peer).map(Some),
+    ) -> Result<Option<Arc<Caller>>, Unidentified> {
+        if !self.certificates && self.tokens.is_none() {
+            return Ok(None);
         }
-    }
-
-    /// The caller that a certificate with these names is for, if it may call. Where a token says who
-    /// calls, a certificate needs a name only for the list.
-    fn by_certificate(&self, names: &[Name]) -> Result<Option<Arc<Caller>>, Refusal> {
-        match (names, &self.tokens) {
-            ([], None) => Err(Refusal::CallerUnauthenticated),
-            ([], Some(_)) if self.allow.is_empty() => Ok(None),
-            (names, _) => self.admit(names).map(Some),
-        }
-    }
-
-    fn by_token(
-        &self,
-        tokens: &Tokens,
-        headers: &HeaderMap,
-        peer: &Peer,
-    ) -> Result<Arc<Caller>, Error> {
-        let unauthenticated = |says| Error::new(Refusal::CallerUnauthenticated).saying(says);
-        let authorization = headers.get(AUTHORIZATION);
-        let authorization = authorization
-            .ok_or_else(|| unauthenticated("put a bearer token into the authorization metadata"))?;
-        let keys = tokens.get();
-        if let Some(caller) = peer.recall(authorization, &keys) {
-            return Ok(caller);
-        }
-        let token = tokens::bearer(authorization)
-            .ok_or_else(|| unauthenticated("the authorization metadata holds no bearer token"))?;
-        let claims = keys.check(token).map_err(unauthenticated)?;
-        let subject = Name {
-            kind: NameKind::Subject,
-            text: claims.subject,
+        let rules = self.rules.get();
+        let certificate = self.by_certificate(&rules, peer)?;
+        let Some(tokens) = &self.tokens else {
+            return Ok(certificate);
         };
-        let caller = self.admit(&[subject]).map_err(Error::new)?;
-        peer.remember(Believed {
-            authorization: authorization.clone(),
-            keys,
-            expires: claims.expires,
-            caller: Arc::clone(&caller),
-        });
-        Ok(caller)
+        let subject = by_token(tokens, &rules, headers)?;
+        Ok(Some(match certificate {
+            Some(certificate) => Arc::new(subject.and(&certificate)),
+            None => subject,
+        }))
     }
 
-    /// The caller with these names, called by the first that the list has.
-    fn admit(&self, names: &[Name]) -> Result<Arc<Caller>, Refusal> {
-        let listed = names.iter().find(|name| self.allow.has(name));
-        let caller = listed.map(|name| {
-            Arc::new(Caller {
-                name: name.text.clone(),
-            })
-        });
-        caller.ok_or(Refusal::CallerNotAllowed)
+    /// Ready when newer keys have come, or will not come now.
+    pub(super) async fn newer_keys(&self) {
+        if let Some(tokens) = &self.tokens {
+            tokens.refetch().await;
+        }
+    }
+
+    /// The caller that a certificate is for, if it may call. Where a token says who calls, a certificate needs
+    /// a name only for the rules.
+    fn by_certificate(
+        &self,
+        rules: &Arc<Rules>,
+        peer: &Peer,
+    ) -> Result<Option<Arc<Caller>>, Error> {
+        match peer.names.first() {
+            _ if !self.certificates => Ok(None),
+            None if self.tokens.is_none() => Err(unauthenticated(
+                "the client certificate has neither a DNS name nor a URI",
+            )),
+            None if rules.are_open() => Ok(None),
+            None => Err(Error::new(Refusal::CallerNotAllowed)
+                .saying("the client certificate has neither a DNS name nor a URI")),
+            Some(_) => {
+                let caller = peer.caller(rules);
+                Ok(Some(caller.ok_or(Error::new(Refusal::CallerNotAllowed))?))
+            }
+        }
     }
 }
 
-impl Peer {
-    fn recall(&self, authorization: &HeaderValue, keys: &Arc<Keys>) -> Option<Arc<Caller>> {
-        let believed = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
-        let believed = believed.as_ref()?;
-        let holds = believed.authorization == *authorization
-            && Arc::ptr_eq(&believed.keys, keys)
-            && tokens::now() < believed.expires;
-        holds.then(|| Arc::clone(&believed.caller))
+fn by_token(
+    tokens: &Tokens,
+    rules: &Arc<Rules>,
+    headers: &HeaderMap,
+) -> Result<Arc<Caller>, Unidentified> {
+    let authorization = headers
+        .get(AUTHORIZATION)
+        .ok_or_else(|| unauthenticated("put a bearer token into the authorization metadata"))?;
+    if let Some(caller) = tokens.recall(authorization, rules) {
+        return Ok(caller);
     }
+    let keys = tokens.keys();
+    let claims = claims(&keys, authorization).map_err(|why| match why {
+        Disbelief::UnknownKey if tokens.can_refetch() => Unidentified::KeyUnknown,
+        why => unauthenticated(why.says()).into(),
+    })?;
+    let subject = Name {
+        kind: NameKind::Subject,
+        text: claims.subject,
+    };
+    let caller = rules.admit(&[subject]).map(Arc::new);
+    let caller = caller.ok_or(Error::new(Refusal::CallerNotAllowed))?;
+    let verified = Verified {
+        caller: Arc::clone(&caller),
+        keys,
+        rules: Arc::clone(rules),
+        expires: claims.expires,
+    };
+    tokens.remember(authorization, verified);
+    Ok(caller)
+}
 
-    fn remember(&self, believed: Believed) {
-        let mut last = self.believed.lock().unwrap_or_else(PoisonError::into_inner);
-        *last = Some(believed);
-    }
+fn claims(keys: &Keys, authorization: &HeaderValue) -> Result<Claims, Disbelief> {
+    let token = tokens::bearer(authorization);
+    keys.check(token.ok_or(Disbelief::Of(
+        "the authorization metadata holds no bearer token",
+    ))?)
+}
+
+fn unauthenticated(says: &'static str) -> Error {
+    Error::new(Refusal::CallerUnauthenticated).saying(says)
 }
 
 /// The SANs of a certificate that can name a caller. URIs come first, as SPIFFE ids are the more

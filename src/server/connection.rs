@@ -25,7 +25,7 @@ use tonic::body::Body;
 use tracing::{debug, field::display, info};
 
 use super::{
-    callers::{Callers, Peer},
+    callers::Peer,
     life::{LINGER, Life, Turn},
     router::Router,
     signals::Signals,
@@ -57,7 +57,6 @@ pub(super) struct Connections {
     pub(super) max_timeout: Duration,
     pub(super) router: Router,
     pub(super) tls: Option<Arc<Tls>>,
-    pub(super) callers: Arc<Callers>,
     pub(super) signals: Signals,
     pub(super) metrics: telemetry::Connections,
 }
@@ -111,12 +110,7 @@ impl Connections {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let life = self.life(accepted);
-        let peer = Arc::new(Peer::new(
-            &self.callers,
-            address,
-            certificate.as_ref(),
-            life.over.clone(),
-        ));
+        let peer = Arc::new(Peer::new(address, certificate.as_ref(), life.over.clone()));
         let preface_by = accepted + self.config.handshake_timeout;
         let io = Wire::new(io, preface_by, self.config.stall_timeout);
         let verdict = io.verdict();

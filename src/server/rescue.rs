@@ -19,9 +19,10 @@ use tower::{Layer, Service};
 
 use super::{
     access_log::Failed,
-    callers::{Callers, Peer},
+    callers::{Callers, Peer, Unidentified},
 };
 use crate::{
+    callers::Caller,
     context::{Context, REQUEST_ID},
     error::{Error, Loss, Refusal, Sent},
 };
@@ -50,7 +51,7 @@ pub(super) struct Rescue<S> {
 
 impl<S> Service<Request<Body>> for Rescue<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Error>,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Error> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = Response<Body>;
@@ -62,9 +63,38 @@ where
         self.inner.poll_ready(cx).map(|_| Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (context, identified) = context(&self.callers, &request);
-        let call = identified.map(|()| {
+        match identified {
+            Ok(caller) => self.answer(request, context, Ok(caller)),
+            Err(Unidentified::Refused(error)) => self.answer(request, context, Err(error)),
+            Err(Unidentified::KeyUnknown) => {
+                let mut rescue = self.clone();
+                Box::pin(async move {
+                    rescue.callers.newer_keys().await;
+                    let identified = identify(&rescue.callers, &request);
+                    let identified = identified.map_err(Unidentified::into_error);
+                    rescue.answer(request, context, identified).await
+                })
+            }
+        }
+    }
+}
+
+impl<S> Rescue<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Error>,
+    S::Future: Send + 'static,
+{
+    /// The answer to the call of a caller that was identified, or could not be.
+    fn answer(
+        &mut self,
+        mut request: Request<Body>,
+        mut context: Context,
+        identified: Result<Option<Arc<Caller>>, Error>,
+    ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
+        let call = identified.map(|caller| {
+            context.caller = caller;
             request.extensions_mut().insert(context.clone());
             AssertUnwindSafe(self.inner.call(request)).catch_unwind()
         });
@@ -92,18 +122,27 @@ where
     }
 }
 
-/// The call's context, with its caller, unless that one may not call.
-fn context(callers: &Callers, request: &Request<Body>) -> (Context, Result<(), Error>) {
+/// The call's context, and its caller, unless that one may not call.
+fn context(
+    callers: &Callers,
+    request: &Request<Body>,
+) -> (Context, Result<Option<Arc<Caller>>, Unidentified>) {
     let headers = request.headers();
     // The access log has put it there.
     let context = request.extensions().get::<Context>().cloned();
-    let mut context = context.unwrap_or_else(|| Context::new(headers, Instant::now()));
-    let identified = match request.extensions().get::<Arc<Peer>>() {
-        Some(peer) => callers.identify(headers, peer),
-        None => Err(Error::new(Loss::Internal(Sent::No)).because("call without a peer")),
-    };
-    let identified = identified.map(|caller| context.caller = caller);
-    (context, identified)
+    let context = context.unwrap_or_else(|| Context::new(headers, Instant::now()));
+    (context, identify(callers, request))
+}
+
+fn identify(
+    callers: &Callers,
+    request: &Request<Body>,
+) -> Result<Option<Arc<Caller>>, Unidentified> {
+    let peer = request
+        .extensions()
+        .get::<Arc<Peer>>()
+        .ok_or_else(|| Error::new(Loss::Internal(Sent::No)).because("call without a peer"))?;
+    callers.identify(request.headers(), peer)
 }
 
 /// The response, unless it is a failure: then its status.

@@ -1,213 +1,130 @@
-//! Callers' tokens: bearer JWTs, such as Kubernetes' service accounts have.
-//!
-//! RS256 and ES256 only, each with a key that is of that kind: the token's own word on its algorithm
-//! decides nothing.
+//! Callers' tokens: where their keys are, and which tokens were found good.
 
-use std::{path::Path, time::Duration};
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
 
 use http::HeaderValue;
-use jsonwebtoken::{
-    Algorithm, DecodingKey, Validation, decode, decode_header,
-    errors::ErrorKind,
-    get_current_timestamp,
-    jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, PublicKeyUse},
-};
-use serde::Deserialize;
-use serde_json::Value;
 
+use super::issuer::{self, Refetch};
 use crate::{
-    config::JwtConfig,
-    reload::{self, Files, Reloaded},
+    callers::{Caller, Rules},
+    config::{JwtConfig, KeySource},
+    jwks::{self, Keys},
+    reload::{Files, Reloaded},
     telemetry::{Secret, Secrets},
 };
 
-/// Seconds that clocks may differ.
-const LEEWAY: u64 = 30;
-/// Keys that a set may hold. Issuers publish two or three; several of one id are tried one by one.
-const MAX_KEYS: usize = 64;
+/// Tokens that are remembered.
+const MAX_TOKENS: usize = 1024;
+/// Longest `authorization` that is remembered. Tokens have one or two KiB.
+const MAX_LENGTH: usize = 4096;
 
-const UNKNOWN_KEY: &str = "the token is signed with a key that the gateway doesn't have";
+/// How tokens are checked.
+#[derive(Debug)]
+pub(super) struct Tokens {
+    keys: Reloaded<Keys>,
+    refetch: Option<Refetch>,
+    verified: RwLock<HashMap<HeaderValue, Verified>>,
+}
 
-/// Who a token says that the caller is.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) struct Claims {
-    pub(super) subject: String,
-    /// Until when it may be believed, in Unix seconds.
+/// A token that was found good: a signature costs more than the rest of a call.
+#[derive(Debug)]
+pub(super) struct Verified {
+    pub(super) caller: Arc<Caller>,
+    /// What it was held to.
+    pub(super) keys: Arc<Keys>,
+    pub(super) rules: Arc<Rules>,
+    /// In Unix seconds.
     pub(super) expires: u64,
 }
 
-/// The keys that tokens are checked with, as they are now.
-pub(super) type Tokens = Reloaded<Keys>;
-
-/// The keys of one content of the file.
-#[derive(Debug)]
-pub(super) struct Keys(Vec<Key>);
-
-struct Key {
-    id: Option<String>,
-    verifier: DecodingKey,
-    validation: Validation,
-}
-
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key").finish_non_exhaustive()
-    }
-}
-
-/// Reads the file, and again when it changes.
-pub(super) fn follow(
-    config: &JwtConfig,
-    interval: Duration,
-    metrics: &Secrets,
-) -> Result<Tokens, &'static str> {
-    let followed = Files {
-        secret: Secret::TokenKeys,
-        paths: vec![config.jwks.clone()],
-        interval,
-        metrics: metrics.clone(),
-    };
-    let config = config.clone();
-    Reloaded::follow(followed, move || {
-        Keys::read(&config.jwks, &config.issuer, &config.audience)
-    })
-}
-
-impl Keys {
-    fn read(file: &Path, issuer: &str, audience: &str) -> Result<Self, &'static str> {
-        Self::parse(&reload::read(file)?, issuer, audience)
-    }
-
-    /// The keys in a set that are of use here. What the set holds besides is no concern of ours.
-    fn parse(json: &[u8], issuer: &str, audience: &str) -> Result<Self, &'static str> {
-        #[derive(Deserialize)]
-        struct Set {
-            keys: Vec<Value>,
-        }
-        let set: Set = serde_json::from_slice(json).map_err(|_| "is not a JSON Web Key Set")?;
-        let jwks = set
-            .keys
-            .into_iter()
-            .filter_map(|key| Jwk::deserialize(key).ok());
-        let keys: Vec<_> = jwks
-            .filter_map(|jwk| Key::new(&jwk, issuer, audience))
-            .take(MAX_KEYS + 1)
-            .collect();
-        match keys.len() {
-            0 => Err("holds no key for RS256 or ES256"),
-            1..=MAX_KEYS => Ok(Self(keys)),
-            _ => Err("holds more than 64 keys"),
-        }
-    }
-
-    /// What a token says, if it is to be believed.
-    pub(super) fn check(&self, token: &str) -> Result<Claims, &'static str> {
-        let header = decode_header(token).map_err(|_| "the token is not a JWT")?;
-        if header.crit.is_some() {
-            // RFC 7515, 4.1.11: what isn't understood must not be passed over.
-            return Err("the token's header has a `crit`, and the gateway knows no extensions");
-        }
-        let mut failure = UNKNOWN_KEY;
-        for key in self.candidates(header.kid.as_deref()) {
-            match key.check(token) {
-                Ok(claims) => return Ok(claims),
-                Err(error) => {
-                    failure = describe(error.kind());
-                    if !is_about_the_key(error.kind()) {
-                        break;
-                    }
-                }
+impl Tokens {
+    /// Reads the keys, or fetches them, for as long as that takes; and again when they change.
+    pub(super) async fn follow(
+        config: &JwtConfig,
+        interval: Duration,
+        metrics: &Secrets,
+    ) -> io::Result<Self> {
+        let (keys, refetch) = match &config.keys {
+            KeySource::File(file) => {
+                let followed = Files {
+                    secret: Secret::TokenKeys,
+                    paths: vec![file.clone()],
+                    interval,
+                    metrics: metrics.clone(),
+                };
+                let (file, config) = (file.clone(), config.clone());
+                let read = move || Keys::read(&file, &config.issuer, &config.audience);
+                let keys = Reloaded::follow(followed, read).map_err(io::Error::other)?;
+                (keys, None)
             }
-        }
-        Err(failure)
-    }
-
-    /// The keys that may have signed a token that names this id: those that have it, and those without
-    /// any. A token that names none is only taken where there is no choice.
-    fn candidates(&self, id: Option<&str>) -> impl Iterator<Item = &Key> {
-        let is_only = self.0.len() == 1;
-        self.0
-            .iter()
-            .filter(move |key| match (id, key.id.as_deref()) {
-                (Some(named), Some(id)) => named == id,
-                (Some(_), None) => true,
-                (None, _) => is_only,
-            })
-    }
-}
-
-impl Key {
-    /// The key, if it is one for signatures that are accepted here.
-    fn new(jwk: &Jwk, issuer: &str, audience: &str) -> Option<Self> {
-        let (algorithm, named) = match &jwk.algorithm {
-            AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
-            AlgorithmParameters::EllipticCurve(key) if key.curve == EllipticCurve::P256 => {
-                (Algorithm::ES256, KeyAlgorithm::ES256)
+            KeySource::Http(http) => {
+                let (keys, refetch) = issuer::follow(http.clone(), config, metrics).await;
+                (keys, Some(refetch))
             }
-            _ => return None,
         };
-        let is_usable = jwk.common.key_algorithm.is_none_or(|name| name == named)
-            && (jwk.common.public_key_use.as_ref())
-                .is_none_or(|purpose| *purpose == PublicKeyUse::Signature);
-        if !is_usable {
-            return None;
-        }
-        let mut validation = Validation::new(algorithm);
-        validation.leeway = LEEWAY;
-        validation.validate_nbf = true;
-        validation.set_issuer(&[issuer]);
-        validation.set_audience(&[audience]);
-        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        Some(Self {
-            id: jwk.common.key_id.clone(),
-            verifier: DecodingKey::from_jwk(jwk).ok()?,
-            validation,
+        Ok(Self {
+            keys,
+            refetch,
+            verified: RwLock::default(),
         })
     }
 
-    /// What a token says, if this key has signed it.
-    fn check(&self, token: &str) -> Result<Claims, jsonwebtoken::errors::Error> {
-        #[derive(Deserialize)]
-        struct Body {
-            sub: String,
-            exp: f64,
-            /// One issuer: the validation would also take a list that has it.
-            #[serde(rename = "iss")]
-            _iss: String,
-        }
-        let body = decode::<Body>(token, &self.verifier, &self.validation)?.claims;
-        if body.sub.is_empty() {
-            return Err(ErrorKind::MissingRequiredClaim("sub".to_owned()).into());
-        }
-        let expires = Duration::try_from_secs_f64(body.exp).unwrap_or_default();
-        Ok(Claims {
-            subject: body.sub,
-            expires: expires.as_secs().saturating_add(LEEWAY),
-        })
+    pub(super) fn keys(&self) -> Arc<Keys> {
+        self.keys.get()
     }
-}
 
-/// Whether another key may do better.
-fn is_about_the_key(kind: &ErrorKind) -> bool {
-    matches!(
-        kind,
-        ErrorKind::InvalidSignature | ErrorKind::InvalidAlgorithm
-    )
-}
-
-/// What a caller is told. Nothing here depends on a secret.
-fn describe(kind: &ErrorKind) -> &'static str {
-    match kind {
-        ErrorKind::ExpiredSignature => "the token has expired",
-        ErrorKind::ImmatureSignature => "the token is not valid yet",
-        ErrorKind::InvalidAudience => "the token is for another audience",
-        ErrorKind::InvalidIssuer => "the token is from another issuer",
-        ErrorKind::InvalidSignature => "the token's signature is wrong",
-        ErrorKind::InvalidAlgorithm => {
-            "the token's algorithm is not that of its key, which is RS256 or ES256"
+    /// Asks the issuer for newer keys, where there is one to ask, and waits for its answer.
+    pub(super) async fn refetch(&self) {
+        if let Some(refetch) = &self.refetch {
+            refetch.ask().await;
         }
-        ErrorKind::MissingRequiredClaim(_) => "the token must have exp, iss, aud and sub",
-        _ => "the token is malformed",
+    }
+
+    /// Whether [`Self::refetch`] can change anything.
+    pub(super) fn can_refetch(&self) -> bool {
+        self.refetch.is_some()
+    }
+
+    /// Whose token this is, if it was found good under what is in force now.
+    pub(super) fn recall(
+        &self,
+        authorization: &HeaderValue,
+        rules: &Arc<Rules>,
+    ) -> Option<Arc<Caller>> {
+        let verified = self.verified.read().unwrap_or_else(PoisonError::into_inner);
+        let token = verified.get(authorization)?;
+        let holds = Arc::ptr_eq(&token.keys, &self.keys.get())
+            && Arc::ptr_eq(&token.rules, rules)
+            && jwks::now() < token.expires;
+        holds.then(|| Arc::clone(&token.caller))
+    }
+
+    pub(super) fn remember(&self, authorization: &HeaderValue, token: Verified) {
+        if authorization.len() > MAX_LENGTH {
+            return;
+        }
+        let mut verified = self
+            .verified
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if verified.len() >= MAX_TOKENS {
+            let now = jwks::now();
+            verified
+                .retain(|_, other| now < other.expires && Arc::ptr_eq(&other.keys, &token.keys));
+            if verified.len() >= MAX_TOKENS {
+                // Cheaper than to note the use of each, and as rare as so many callers are.
+                verified.clear();
+            }
+        }
+        // A copy, as the value may be a part of a larger buffer.
+        if let Ok(authorization) = HeaderValue::from_bytes(authorization.as_bytes()) {
+            verified.insert(authorization, token);
+        }
     }
 }
 
@@ -219,12 +136,47 @@ pub(super) fn bearer(authorization: &HeaderValue) -> Option<&str> {
         .then(|| token.trim_start())
 }
 
-/// Now, in Unix seconds, by the clock that tokens are checked with.
-pub(super) fn now() -> u64 {
-    get_current_timestamp()
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::callers::{Name, NameKind};
 
-/// Whether this file can be used.
-pub fn check(file: &Path) -> Result<(), &'static str> {
-    Keys::read(file, "", "").map(drop)
+    #[tokio::test]
+    async fn tokens_that_are_remembered_are_bounded_and_end() {
+        let keys = Arc::new(Keys::default());
+        let tokens = Tokens {
+            keys: Reloaded::fixed(Arc::clone(&keys)),
+            refetch: None,
+            verified: RwLock::default(),
+        };
+        let rules = Arc::new(Rules::default());
+        let name = Name {
+            kind: NameKind::Subject,
+            text: "web".to_owned(),
+        };
+        let caller = Arc::new(rules.admit(&[name]).unwrap());
+        let remember = |authorization: &str, expires| {
+            let verified = Verified {
+                caller: Arc::clone(&caller),
+                keys: Arc::clone(&keys),
+                rules: Arc::clone(&rules),
+                expires,
+            };
+            tokens.remember(&HeaderValue::from_str(authorization).unwrap(), verified);
+        };
+        let recalls = |text: &'static str, rules| {
+            let authorization = HeaderValue::from_static(text);
+            tokens.recall(&authorization, rules).is_some()
+        };
+        remember("Bearer a", jwks::now() + 60);
+        remember("Bearer b", jwks::now());
+        assert!(recalls("Bearer a", &rules));
+        assert!(!recalls("Bearer b", &rules), "over");
+        assert!(!recalls("Bearer a", &Arc::default()), "other rules");
+        for n in 0..3000 {
+            remember(&format!("Bearer {n}"), jwks::now() + 60);
+        }
+        remember(&"x".repeat(MAX_LENGTH + 1), jwks::now() + 60);
+        assert!(tokens.verified.read().unwrap().len() <= MAX_TOKENS);
+    }
 }

@@ -100,7 +100,6 @@ impl<F: Fn() -> Routes> Blueprint<F> {
             max_timeout: self.shared.config.max_timeout,
             router: Router::new(routes, &self.shared)?,
             tls: self.tls.clone(),
-            callers: Arc::clone(&self.shared.callers),
             signals: self.signals.clone(),
             metrics: self.shared.telemetry.metrics.connections.clone(),
         })

@@ -148,6 +148,12 @@ impl Calls {
 }
 
 impl Method {
+    /// The name without its service, as in `CreateCustomer`.
+    #[must_use]
+    pub fn short_name(&self) -> &str {
+        self.name.rsplit('/').next().unwrap_or_default()
+    }
+
     /// Counts a call that begins.
     pub fn started(&self) {
         self.started.inc();

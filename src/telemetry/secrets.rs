@@ -14,8 +14,10 @@ pub enum Secret {
     Token,
     /// `--tls-cert`, `--tls-key` and `--client-ca`.
     Certificate,
-    /// `--jwks-file`.
+    /// `--jwks-file`, `--jwks-url` or `--oidc-issuer`.
     TokenKeys,
+    /// `--callers-file`, which is no secret, but followed as they are.
+    Callers,
 }
 
 impl Secret {
@@ -26,6 +28,7 @@ impl Secret {
             Self::Token => "token",
             Self::Certificate => "certificate",
             Self::TokenKeys => "token_keys",
+            Self::Callers => "callers",
         }
     }
 }

@@ -5,7 +5,7 @@
 //! the check of an `Option`, and so that nothing that is logged can become an attribute. A caller's
 //! context is passed on to OnboardFlow in either case.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use opentelemetry::{
@@ -14,7 +14,7 @@ use opentelemetry::{
     trace::{SpanKind, Status, TraceContextExt as _, Tracer as _, TracerProvider as _},
 };
 use opentelemetry_http::{HeaderExtractor, HeaderInjector};
-use opentelemetry_otlp::{SpanExporter, WithHttpConfig as _};
+use opentelemetry_otlp::SpanExporter;
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
@@ -26,7 +26,6 @@ use tracing::warn;
 
 use super::{
     calls::{code_name, is_server_error},
-    otlp::Collector,
     upstream::Attempts,
 };
 use crate::{
@@ -48,14 +47,9 @@ pub struct Tracer(Option<SdkTracer>);
 pub struct Exporting(SdkTracerProvider);
 
 impl Tracer {
-    /// Makes spans, and sends them as the environment says.
-    ///
-    /// `timeout` is how long an export may take.
-    pub fn from_environment(timeout: Duration) -> Result<(Self, Exporting), Source> {
-        let exporter = SpanExporter::builder()
-            .with_http()
-            .with_http_client(Collector::new(timeout)?)
-            .build()?;
+    /// Makes spans, and sends them as the environment says. Blocks, so no runtime may call it.
+    pub fn from_environment() -> Result<(Self, Exporting), Source> {
+        let exporter = SpanExporter::builder().with_http().build()?;
         let provider = SdkTracerProvider::builder()
             .with_resource(resource())
             .with_batch_exporter(exporter)
@@ -109,7 +103,7 @@ impl Exporting {
     }
 }
 
-fn resource() -> Resource {
+pub(super) fn resource() -> Resource {
     let named_by_environment = Resource::builder().build();
     let name = named_by_environment
         .get(&"service.name".into())

@@ -74,8 +74,7 @@ impl Upstream {
             .map_err(|delay| Error::new(Refusal::CircuitOpen).retry_after(delay))?;
         let _counted = shared
             .quota
-            .admit(key, &context.progress)
-            .map_err(|delay| Error::new(Refusal::QuotaSpent).retry_after(delay))?;
+            .admit(key, context.caller.as_deref(), &context.progress)?;
         let attempt = shared.attempts.begin(call, context);
         let sent = self.http.send(call, key, context, &attempt, makes_room);
         let ended = sent.await;

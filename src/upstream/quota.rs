@@ -24,7 +24,11 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::{Shared, credentials::Key};
-use crate::{context::Progress, error::Sent};
+use crate::{
+    callers::{Allotment, Caller, Counts, Owner, Spent as NoMore},
+    context::Progress,
+    error::{Error, Refusal, Sent},
+};
 
 /// The longest that OnboardFlow is taken at its word: quotas are per day.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -50,6 +54,8 @@ pub(super) struct Quota {
 struct Account {
     day: u64,
     calls: u64,
+    /// Of these, each owner's, where callers have shares.
+    owners: HashMap<Owner, u64>,
     warned: bool,
     spent: Option<Spent>,
 }
@@ -66,6 +72,7 @@ pub(super) struct Counted<'a> {
     quota: &'a Quota,
     key: &'a Key,
     day: Option<u64>,
+    owner: Option<Owner>,
     progress: &'a Progress,
 }
 
@@ -85,36 +92,47 @@ impl Quota {
         }
     }
 
-    /// Leave to make a call with this key, which is counted; or the time after which to ask again.
+    /// Leave for a caller to make a call with this key, which is counted; or why not, and until when.
     pub(super) fn admit<'a>(
         &'a self,
         key: &'a Key,
+        caller: Option<&Caller>,
         progress: &'a Progress,
-    ) -> Result<Counted<'a>, Duration> {
-        let counted = |day| Counted {
+    ) -> Result<Counted<'a>, Error> {
+        let counted = |day, owner| Counted {
             quota: self,
             key,
             day,
+            owner,
             progress,
         };
         if !self.in_use.load(Ordering::Relaxed) {
-            return Ok(counted(None));
+            return Ok(counted(None, None));
         }
         let now = self.seconds();
         let mut keys = self.keys();
         let Some(account) = account(&mut keys, key, now / DAY) else {
-            return Ok(counted(None));
+            return Ok(counted(None, None));
         };
-        account.check_spent()?;
+        let spent = |delay| Error::new(Refusal::QuotaSpent).retry_after(delay);
+        account.check_spent().map_err(spent)?;
         let Some(daily) = self.daily else {
-            return Ok(counted(None));
+            return Ok(counted(None, None));
         };
-        if account.calls >= daily {
-            return Err(Duration::from_secs(DAY - now % DAY));
-        }
-        account.calls += 1;
+        let allotment = caller.and_then(|caller| caller.allotment(daily));
+        account
+            .check_left(daily, allotment.as_ref())
+            .map_err(|no_more| {
+                let refusal = match no_more {
+                    NoMore::Day => Refusal::QuotaSpent,
+                    NoMore::Share => Refusal::CallerQuotaSpent,
+                };
+                Error::new(refusal).retry_after(Duration::from_secs(DAY - now % DAY))
+            })?;
+        let owner = allotment.map(|allotment| allotment.owner);
+        account.count(owner.clone());
         account.warn(daily, &key.name);
-        Ok(counted(Some(account.day)))
+        Ok(counted(Some(account.day), owner))
     }
 
     /// Calls that `--daily-quota` leaves a key today.
@@ -126,6 +144,15 @@ impl Quota {
             Some(_) | None => 0,
         };
         Some(self.daily?.saturating_sub(calls))
+    }
+
+    /// Calls that a share leaves its callers today, with this key.
+    fn left_of(&self, key: &Key, allotment: &Allotment) -> u64 {
+        let today = self.seconds() / DAY;
+        let keys = self.keys();
+        let account = keys.get(&key.id).filter(|account| account.day == today);
+        let used = account.map_or(0, |account| account.used_by(&allotment.owner));
+        allotment.calls.saturating_sub(used)
     }
 
     /// Notes what OnboardFlow answered to a call with this key.
@@ -203,7 +230,7 @@ impl Drop for Counted<'_> {
             && let Some(account) = self.quota.keys().get_mut(&self.key.id)
             && account.day == day
         {
-            account.calls = account.calls.saturating_sub(1);
+            account.uncount(self.owner.as_ref());
         }
     }
 }
@@ -230,8 +257,32 @@ impl Collector for Left {
             };
             ConstGauge::new(left).encode(family.encode_family(&[("key", &*key.name)])?)?;
         }
-        Ok(())
+        left_of_callers(&shared, encoder)
     }
+}
+
+fn left_of_callers(shared: &Shared, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+    let (rules, daily) = (
+        shared.callers.rules(),
+        shared.quota.daily.unwrap_or_default(),
+    );
+    let mut family = encoder.encode_descriptor(
+        "onboardflow_gateway_caller_quota_left",
+        "Calls that a caller's daily_share leaves it today, as this instance counts them",
+        None,
+        MetricType::Gauge,
+    )?;
+    for key in shared.keys.named() {
+        for entry in rules.named() {
+            let Some(allotment) = entry.allotment(daily) else {
+                continue;
+            };
+            let left = shared.quota.left_of(&key, &allotment);
+            let labels = [("caller", &*entry.name), ("key", &*key.name)];
+            ConstGauge::new(left).encode(family.encode_family(&labels)?)?;
+        }
+    }
+    Ok(())
 }
 
 impl Account {
@@ -239,7 +290,41 @@ impl Account {
         if self.day != today {
             self.day = today;
             self.calls = 0;
+            self.owners.clear();
             self.warned = false;
+        }
+    }
+
+    /// Whether the day, and the caller's part of it, have room for one more.
+    fn check_left(&self, daily: u64, allotment: Option<&Allotment>) -> Result<(), NoMore> {
+        match allotment {
+            None if self.calls >= daily => Err(NoMore::Day),
+            None => Ok(()),
+            Some(allotment) => {
+                let counts = Counts {
+                    all: self.calls,
+                    own: self.used_by(&allotment.owner),
+                };
+                allotment.admits(daily, counts)
+            }
+        }
+    }
+
+    fn used_by(&self, owner: &Owner) -> u64 {
+        self.owners.get(owner).copied().unwrap_or_default()
+    }
+
+    fn count(&mut self, owner: Option<Owner>) {
+        self.calls += 1;
+        if let Some(owner) = owner {
+            *self.owners.entry(owner).or_default() += 1;
+        }
+    }
+
+    fn uncount(&mut self, owner: Option<&Owner>) {
+        self.calls = self.calls.saturating_sub(1);
+        if let Some(calls) = owner.and_then(|owner| self.owners.get_mut(owner)) {
+            *calls = calls.saturating_sub(1);
         }
     }
 
@@ -288,8 +373,8 @@ mod tests {
     fn admit(quota: &Quota, id: u64) -> Result<(), u64> {
         let progress = Progress::default();
         progress.sending();
-        let admitted = quota.admit(&key(id), &progress).map(drop);
-        admitted.map_err(|delay| delay.as_secs())
+        let admitted = quota.admit(&key(id), None, &progress).map(drop);
+        admitted.map_err(|error| error.retry_after.unwrap().as_secs())
     }
 
     #[tokio::test(start_paused = true)]
@@ -338,12 +423,12 @@ mod tests {
     async fn a_call_that_never_left_was_counted() {
         let quota = Quota::new(Some(1), true);
         let (key, progress) = (key(1), Progress::default());
-        let counted = quota.admit(&key, &progress).unwrap();
+        let counted = quota.admit(&key, None, &progress).unwrap();
         assert_eq!(quota.left(&key), Some(0));
         drop(counted);
         assert_eq!(quota.left(&key), Some(1));
 
-        let counted = quota.admit(&key, &progress).unwrap();
+        let counted = quota.admit(&key, None, &progress).unwrap();
         progress.sending();
         drop(counted);
         assert_eq!(quota.left(&key), Some(0));
@@ -359,7 +444,7 @@ mod tests {
             ..Quota::new(Some(3), true)
         };
         let (key, progress) = (key(1), Progress::default());
-        let yesterdays = quota.admit(&key, &progress).unwrap();
+        let yesterdays = quota.admit(&key, None, &progress).unwrap();
         DAYS.fetch_add(1, Ordering::Relaxed);
         admit(&quota, 1).unwrap();
         drop(yesterdays);

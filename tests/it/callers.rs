@@ -1,19 +1,19 @@
 //! Who may call: by certificate, by token, by both.
 
+mod file;
+mod issuer;
+
 use std::time::Duration;
 
 use futures_util::stream;
-use jsonwebtoken::{
-    Algorithm, EncodingKey, Header, encode, get_current_timestamp,
-    jwk::{Jwk, JwkSet, PublicKeyUse},
-};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp, jwk::JwkSet};
 use onboardflow_gateway::{
-    config::{AllowList, JwtConfig},
+    callers::Rules,
+    config::{JwtConfig, KeySource, RulesConfig},
     proto::{CreateCustomerRequest, customer_service_client::CustomerServiceClient},
 };
-use rcgen::{KeyPair, RsaKeySize};
 use serde_json::{Value, json};
-use tonic::{Code, Request, Status, transport::Channel};
+use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
@@ -24,7 +24,9 @@ use crate::{
     support::{
         CREATED, Config, Gateway, Told, Upstream,
         certificates::{Authority, Secret},
-        create_request, logs, told,
+        create_request, logs,
+        tokens::{Signer, WEB, claims, claims_of, jwks, present},
+        told,
     },
     tls::{NAME, connect, gateway_with, until},
 };
@@ -46,8 +48,8 @@ fn not_allowed() -> Told {
     refused(Code::PermissionDenied, "CALLER_NOT_ALLOWED")
 }
 
-fn allow(entries: &[&'static str]) -> AllowList {
-    AllowList::parse(entries.iter().copied()).unwrap()
+fn allow(entries: &[&'static str]) -> RulesConfig {
+    RulesConfig::Fixed(Rules::allowing(entries.iter().copied()).unwrap().into())
 }
 
 #[tokio::test]
@@ -55,7 +57,7 @@ async fn the_names_in_a_certificate_say_who_calls() {
     let ca = Authority::new();
     let secret = Secret::tls(&ca.issue(&[NAME]), &ca);
     let gateway = gateway_with(&secret, true, |config| {
-        config.server.callers.allow = allow(&["spiffe://td/ns/prod/*", "billing.svc"]);
+        config.server.callers.rules = allow(&["spiffe://td/ns/prod/*", "billing.svc"]);
     })
     .await;
     for (names, expected) in [
@@ -91,107 +93,30 @@ async fn a_failure_is_logged_with_its_caller() {
     gateway.stop().await;
 }
 
-/// A key, and what stands in the file about it.
-struct Signer {
-    key: EncodingKey,
-    algorithm: Algorithm,
-    id: &'static str,
-}
-
-impl Signer {
-    fn ec(id: &'static str) -> Self {
-        let key = KeyPair::generate().unwrap();
-        Self {
-            key: EncodingKey::from_ec_der(&key.serialize_der()),
-            algorithm: Algorithm::ES256,
-            id,
-        }
-    }
-
-    fn rsa(id: &'static str) -> Self {
-        let key = KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, RsaKeySize::_2048).unwrap();
-        let pkcs8 = key.serialize_der();
-        Self {
-            // PKCS #1 stands at the end of PKCS #8, behind 26 bytes that say what it is.
-            key: EncodingKey::from_rsa_der(&pkcs8[26..]),
-            algorithm: Algorithm::RS256,
-            id,
-        }
-    }
-
-    fn jwk(&self) -> Jwk {
-        let mut jwk = Jwk::from_encoding_key(&self.key, self.algorithm).unwrap();
-        jwk.common.key_id = Some(self.id.to_owned());
-        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
-        jwk
-    }
-
-    fn sign(&self, claims: &Value) -> String {
-        let mut header = Header::new(self.algorithm);
-        header.kid = Some(self.id.to_owned());
-        encode(&header, claims, &self.key).unwrap()
-    }
-}
-
-fn jwks(signers: &[&Signer]) -> String {
-    let keys = signers.iter().map(|signer| signer.jwk()).collect();
-    serde_json::to_string(&JwkSet { keys }).unwrap()
-}
-
-const WEB: &str = "system:serviceaccount:prod:web";
-
-/// The claims of a good token, with this changed.
-fn claims(change: &[(&str, Value)]) -> Value {
-    let now = get_current_timestamp();
-    let mut claims = json!({
-        "iss": "https://issuer.test",
-        "aud": ["onboardflow-gateway"],
-        "sub": WEB,
-        "exp": now + 600,
-        "nbf": now - 600,
-    });
-    for (name, value) in change {
-        claims[name] = value.clone();
-    }
-    claims
-}
-
 async fn gateway_with_tokens(secret: &Secret, entries: &[&'static str]) -> Gateway {
     let upstream = Upstream::answering(200, CREATED).await;
     let mut config = Config::new(upstream.url());
     config.server.callers.jwt = Some(jwt(secret));
-    config.server.callers.allow = allow(entries);
+    config.server.callers.rules = allow(entries);
     config.server.reload_interval = Duration::from_millis(50);
     Gateway::start(config).await
 }
 
 fn jwt(secret: &Secret) -> JwtConfig {
     JwtConfig {
-        jwks: secret.path("jwks.json"),
+        keys: KeySource::File(secret.path("jwks.json")),
         issuer: "https://issuer.test".to_owned(),
         audience: "onboardflow-gateway".to_owned(),
     }
 }
 
-async fn present(
-    client: &mut CustomerServiceClient<Channel>,
-    authorization: &str,
-) -> Result<(), Status> {
-    let mut request = Request::new(create_request());
-    let authorization = authorization.parse().unwrap();
-    request
-        .metadata_mut()
-        .insert("authorization", authorization);
-    client.create_customer(request).await.map(drop)
-}
-
 #[tokio::test]
 async fn a_tokens_subject_says_who_calls() {
-    let (ec, rsa) = (Signer::ec("ec"), Signer::rsa("rsa"));
-    let secret = Secret::new(&[("jwks.json", &jwks(&[&ec, &rsa]))]);
+    let (ec, rsa, ed) = (Signer::ec("ec"), Signer::rsa("rsa"), Signer::ed("ed"));
+    let secret = Secret::new(&[("jwks.json", &jwks(&[&ec, &rsa, &ed]))]);
     let gateway = gateway_with_tokens(&secret, &["system:serviceaccount:prod:*"]).await;
     let mut client = gateway.client().await;
-    for signer in [&ec, &rsa] {
+    for signer in [&ec, &rsa, &ed] {
         let token = signer.sign(&claims(&[]));
         // The second one is remembered.
         for scheme in ["Bearer", "bearer"] {
@@ -202,7 +127,7 @@ async fn a_tokens_subject_says_who_calls() {
                 .await
                 .unwrap();
         }
-        let other = signer.sign(&claims(&[("sub", json!("system:serviceaccount:test:web"))]));
+        let other = signer.sign(&claims_of("system:serviceaccount:test:web"));
         let status = present(&mut client, &format!("Bearer {other}")).await;
         assert_eq!(told(&status.unwrap_err()), not_allowed());
     }
@@ -268,8 +193,7 @@ async fn a_token_that_is_not_to_be_believed_is_refused() {
     header.kid = Some("ec".to_owned());
     header.crit = Some(vec!["exp".to_owned()]);
     let critical = encode(&header, &claims(&[]), &ec.key).unwrap();
-    let mut confused = Signer::ec("rsa");
-    confused.id = "rsa";
+    let confused = Signer::ec("rsa");
     refused.extend([
         good.clone(),
         format!("Basic {good}"),
@@ -373,11 +297,11 @@ async fn both_are_demanded_and_both_must_be_on_the_list() {
     let secret = Secret::tls(&ca.issue(&[NAME]), &ca);
     let gateway = gateway_with(&secret, true, |config| {
         config.server.callers.jwt = Some(jwt(&keys));
-        config.server.callers.allow = allow(&[WEB, "web.test"]);
+        config.server.callers.rules = allow(&[WEB, "web.test"]);
     })
     .await;
     let listed = format!("Bearer {}", signer.sign(&claims(&[])));
-    let other = signer.sign(&claims(&[("sub", json!("system:serviceaccount:test:web"))]));
+    let other = signer.sign(&claims_of("system:serviceaccount:test:web"));
     let unlisted = format!("Bearer {other}");
     for (certificate, token, expected) in [
         (&["web.test"][..], &listed, None),
@@ -409,7 +333,7 @@ async fn a_pattern_of_dns_names_lets_no_uri_and_no_subject_in() {
     let ca = Authority::new();
     let secret = Secret::tls(&ca.issue(&[NAME]), &ca);
     let gateway = gateway_with(&secret, true, |config| {
-        config.server.callers.allow = allow(&["*.prod.svc"]);
+        config.server.callers.rules = allow(&["*.prod.svc"]);
     })
     .await;
     for (name, expected) in [
@@ -428,7 +352,7 @@ async fn a_pattern_of_dns_names_lets_no_uri_and_no_subject_in() {
     let gateway = gateway_with_tokens(&keys, &["*.prod.svc"]).await;
     let mut client = gateway.client().await;
     for subject in ["system:serviceaccount:evil:x.prod.svc", "web.prod.svc"] {
-        let token = signer.sign(&claims(&[("sub", json!(subject))]));
+        let token = signer.sign(&claims_of(subject));
         let status = present(&mut client, &format!("Bearer {token}")).await;
         assert_eq!(told(&status.unwrap_err()), not_allowed(), "{subject}");
     }

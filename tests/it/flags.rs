@@ -49,6 +49,14 @@ const REFUSED: &[(&[&str], &[&str])] = &[
     (&["--ledger=sqlite:a", "--ledger-file=/nowhere"], &["--ledger-file: can't be given together"]),
     (&["--ledger-file=/nowhere", "--ledger-retention=0s"], &["--ledger-file: can't be read", "--ledger-retention: must be"]),
     (&["--jwt-issuer=https://issuer.test"], &["--jwks-file: is required"]),
+    (&["--jwks-url=http://keys.test/x", "--jwt-audience=a"], &["--jwks-url: must be an https URL", "--jwt-issuer: is required"]),
+    (&["--jwks-url=https://user:word@keys.test"], &["--jwks-url: must not hold credentials"]),
+    (&["--jwks-url=https://keys.test", "--oidc-issuer=https://issuer.test"], &["--oidc-issuer: can't be given together with --jwks-url"]),
+    (&["--oidc-issuer=issuer.test", "--jwt-audience=a"], &["--oidc-issuer: must be an https URL"]),
+    (&["--oidc-issuer=https://issuer.test", "--jwt-issuer=x"], &["--jwt-issuer: can't be given together with --oidc-issuer", "--jwt-audience: is required"]),
+    (&["--jwks-ca=/nowhere", "--jwks-token-file=/nowhere"], &["--jwks-ca: needs --jwks-url", "--jwks-token-file: needs --jwks-url"]),
+    (&["--jwks-url=https://keys.test", "--jwks-ca=/nowhere"], &["--jwks-ca: can't be read"]),
+    (&["--callers-file=/nowhere", "--allow-caller=a"], &["--callers-file: needs --client-ca", "--callers-file: can't be read", "--allow-caller: can't be given together with --callers-file"]),
 ];
 
 #[tokio::test]

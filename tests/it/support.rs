@@ -5,8 +5,10 @@ mod fault;
 mod gateway;
 mod http;
 mod http2;
+pub mod issuer;
 pub mod logs;
 pub mod peer;
+pub mod tokens;
 mod upstream;
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};

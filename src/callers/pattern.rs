@@ -1,45 +1,23 @@
-//! `--allow-caller`: which callers may call, by name.
+//! The names that an entry is for.
 //!
-//! A name is the SAN of a certificate (a DNS name, or a URI such as a SPIFFE id) or the subject of a
-//! token. A pattern knows which of these it is for: by its prefix (`dns:`, `uri:`, `sub:`), or, without
-//! one, by its form. It names one caller, or has one `*`, which stands for the first label of a DNS name,
-//! for the last path segment of a URI, or for the last part of a subject that colons divide.
+//! A pattern knows which kind of name it is for: by its prefix (`dns:`, `uri:`, `sub:`), or, without one, by
+//! its form. It names one caller, or has one `*`, which stands for the first label of a DNS name, for the last
+//! path segment of a URI, or for the last part of a subject that colons divide.
 
-use super::checked::Checked;
-
-/// What a name is, and so what vouches for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum NameKind {
-    /// A DNS name in a certificate.
-    Dns,
-    /// A URI in a certificate.
-    Uri,
-    /// The subject of a token.
-    Subject,
-}
-
-/// A caller's name.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Name {
-    /// What it is.
-    pub kind: NameKind,
-    /// How it reads.
-    pub text: String,
-}
-
-/// The callers that may call. Empty: every caller that is identified.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct AllowList(Vec<Pattern>);
+use super::{
+    Name, NameKind,
+    NameKind::{Dns, Subject, Uri},
+};
 
 /// The names of one caller, or of those that differ in one label or segment.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Pattern {
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pattern {
     /// The kinds of names that it is for.
     kinds: &'static [NameKind],
     text: Text,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Text {
     /// This name.
     Exact(String),
@@ -49,40 +27,34 @@ enum Text {
     Before(String),
 }
 
-impl AllowList {
-    /// The list of these entries, or what is wrong with one of them.
-    pub fn parse<'a>(entries: impl IntoIterator<Item = &'a str>) -> Checked<Self> {
-        let entries: Checked<Vec<_>> = entries.into_iter().map(Pattern::parse).collect();
-        entries.map(Self)
-    }
-
-    /// Whether a caller of this name may call.
-    #[must_use]
-    pub fn has(&self, name: &Name) -> bool {
-        self.is_empty() || self.0.iter().any(|pattern| pattern.matches(name))
-    }
-
-    /// Whether everyone that is identified may call.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
+const PREFIXES: [(&str, &[NameKind]); 3] =
+    [("dns:", &[Dns]), ("uri:", &[Uri]), ("sub:", &[Subject])];
 
 impl Pattern {
-    fn parse(text: &str) -> Checked<Self> {
-        use NameKind::{Dns, Subject, Uri};
-        let prefixes: [(_, &[NameKind]); 3] =
-            [("dns:", &[Dns]), ("uri:", &[Uri]), ("sub:", &[Subject])];
-        for (prefix, kinds) in prefixes {
-            if let Some(text) = text.strip_prefix(prefix) {
-                return Self::of(text, kinds);
-            }
-        }
-        Self::of(text, kinds_by_form(text))
+    /// The pattern of a value of `--allow-caller`.
+    pub fn of_flag(text: &str) -> Result<Self, &'static str> {
+        Self::prefixed(text).unwrap_or_else(|| Self::of(text, kinds_by_form(text)))
     }
 
-    fn of(text: &str, kinds: &'static [NameKind]) -> Checked<Self> {
+    /// The pattern of a name in the file, where a subject has to say that it is one.
+    pub fn of_entry(text: &str) -> Result<Self, &'static str> {
+        let by_form = || match text {
+            _ if text.contains("://") => Self::of(text, &[Uri]),
+            _ if text.contains(':') => Err(
+                "must begin with sub: where it is a token's subject, and with uri: where it is a URI",
+            ),
+            _ => Self::of(text, &[Dns]),
+        };
+        Self::prefixed(text).unwrap_or_else(by_form)
+    }
+
+    fn prefixed(text: &str) -> Option<Result<Self, &'static str>> {
+        PREFIXES
+            .iter()
+            .find_map(|(prefix, kinds)| Some(Self::of(text.strip_prefix(prefix)?, kinds)))
+    }
+
+    fn of(text: &str, kinds: &'static [NameKind]) -> Result<Self, &'static str> {
         if text.is_empty() || !text.chars().all(|c| c.is_ascii_graphic()) {
             return Err("must be a name of printable ASCII without spaces");
         }
@@ -90,15 +62,28 @@ impl Pattern {
         Ok(Self { kinds, text })
     }
 
-    fn matches(&self, name: &Name) -> bool {
+    /// Whether a name is one of these.
+    #[must_use]
+    pub fn matches(&self, name: &Name) -> bool {
         self.kinds.contains(&name.kind) && self.text.matches(name)
+    }
+
+    /// The one name that it is for, unless a `*` makes it a pattern of many, or the kind is open.
+    #[must_use]
+    pub fn exact(&self) -> Option<Name> {
+        match (self.kinds, &self.text) {
+            (&[kind], Text::Exact(text)) => Some(Name {
+                kind,
+                text: text.clone(),
+            }),
+            _ => None,
+        }
     }
 }
 
 /// The kinds of names that a pattern without a prefix is for. A URI may also be a token's subject: that of
 /// a SPIFFE JWT is. A name without a `*` is for whatever vouches for exactly this name.
 fn kinds_by_form(text: &str) -> &'static [NameKind] {
-    use NameKind::{Dns, Subject, Uri};
     match text {
         _ if !text.contains('*') => &[Dns, Uri, Subject],
         _ if text.contains("://") => &[Uri, Subject],
@@ -108,11 +93,17 @@ fn kinds_by_form(text: &str) -> &'static [NameKind] {
 }
 
 impl Text {
-    fn parse(text: &str, kinds: &[NameKind]) -> Checked<Self> {
+    fn parse(text: &str, kinds: &[NameKind]) -> Result<Self, &'static str> {
         const MISPLACED: &str = "`*` may only stand for the first label of a DNS name, as in *.prod.svc, or for \
              a whole last segment, as in spiffe://trust.domain/ns/prod/*";
         if !text.contains('*') {
-            return Ok(Self::Exact(text.to_owned()));
+            // The same in any case; URIs and subjects are not.
+            let is_domain = *kinds == [Dns];
+            return Ok(Self::Exact(if is_domain {
+                text.to_ascii_lowercase()
+            } else {
+                text.to_owned()
+            }));
         }
         let parsed = if kinds.contains(&NameKind::Dns) {
             text.strip_prefix('*')
@@ -138,7 +129,6 @@ impl Text {
 
     fn matches(&self, name: &Name) -> bool {
         let text = match name.kind {
-            // The same in any case; URIs and subjects are not.
             NameKind::Dns => &name.text.to_ascii_lowercase(),
             NameKind::Uri | NameKind::Subject => &name.text,
         };
@@ -172,10 +162,7 @@ fn is_domain(suffix: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::{
-        NameKind::{Dns, Subject, Uri},
-        *,
-    };
+    use super::*;
 
     fn name(kind: NameKind, text: &str) -> Name {
         let text = text.to_owned();
@@ -183,7 +170,7 @@ mod tests {
     }
 
     fn has(entry: &str, kind: NameKind, text: &str) -> bool {
-        AllowList::parse([entry]).unwrap().has(&name(kind, text))
+        Pattern::of_flag(entry).unwrap().matches(&name(kind, text))
     }
 
     #[test]
@@ -291,12 +278,17 @@ mod tests {
         ));
     }
 
+    /// In the file, certificates and tokens have nothing in common.
     #[test]
-    fn any_entry_will_do_and_without_a_list_everybody_may() {
-        let list = AllowList::parse(["*.svc", "billing"]).unwrap();
-        assert!(list.has(&name(Dns, "web.svc")) && list.has(&name(Subject, "billing")));
-        assert!(!list.has(&name(Dns, "web")));
-        assert!(AllowList::default().has(&name(Dns, "web")));
+    fn an_entry_without_a_prefix_is_a_san() {
+        let has = |entry, kind, text| {
+            Pattern::of_entry(entry).is_ok_and(|pattern| pattern.matches(&name(kind, text)))
+        };
+        assert!(has("web.svc", Dns, "web.svc") && !has("web.svc", Subject, "web.svc"));
+        assert!(has("spiffe://td/*", Uri, "spiffe://td/web"));
+        assert!(!has("spiffe://td/*", Subject, "spiffe://td/web"));
+        assert!(has("sub:web", Subject, "web") && !has("sub:web", Dns, "web"));
+        assert!(Pattern::of_entry("system:serviceaccount:prod:web").is_err());
     }
 
     #[test]
@@ -331,7 +323,7 @@ mod tests {
             "sub:*.svc",
             "sub:web.*",
         ] {
-            assert!(AllowList::parse([entry]).is_err(), "{entry}");
+            assert!(Pattern::of_flag(entry).is_err(), "{entry}");
         }
     }
 }

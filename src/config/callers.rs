@@ -1,0 +1,409 @@
+//! The flags on who may call: the keys of callers' tokens, and the rules.
+
+#![expect(
+    clippy::doc_markdown,
+    reason = "the flags' comments are what --help prints"
+)]
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Args;
+use url::{Host, Url};
+
+use super::{
+    CallersArgs,
+    checked::{Checked, Noted, Problems, checked},
+};
+use crate::{
+    callers::{Name, Pattern, Question, Rules},
+    files, jwks, proto,
+};
+
+/// Who may call.
+#[derive(Debug, Args)]
+pub(super) struct CallerArgs {
+    /// JWKS file with the keys that sign callers' tokens: demands a bearer JWT (RS256, ES256 or EdDSA) in
+    /// the `authorization` metadata of every call.
+    #[arg(long, value_name = "FILE")]
+    jwks_file: Option<PathBuf>,
+    /// The same set of keys by HTTPS: fetched at the start, and again before it is out of date.
+    #[arg(long, value_name = "URL", value_parser = checked(issuer_url))]
+    jwks_url: Option<Checked<Url>>,
+    /// OpenID Connect issuer: names the URL of its keys by discovery, and is the issuer that a token
+    /// must name.
+    #[arg(long, value_name = "URL")]
+    oidc_issuer: Option<String>,
+    /// PEM file with CAs to trust for --jwks-url and --oidc-issuer, besides the system's.
+    #[arg(long, value_name = "FILE")]
+    jwks_ca: Option<PathBuf>,
+    /// File with a bearer token to present to --jwks-url and --oidc-issuer, such as a Kubernetes service
+    /// account's; read anew for each fetch.
+    #[arg(long, value_name = "FILE")]
+    jwks_token_file: Option<PathBuf>,
+    /// Issuer (`iss`) that a token must name.
+    #[arg(long, value_name = "ISSUER")]
+    jwt_issuer: Option<String>,
+    /// Audience (`aud`) that a token must name.
+    #[arg(long, value_name = "AUDIENCE")]
+    jwt_audience: Option<String>,
+    /// A caller that may call, by a SAN of its certificate (DNS name or URI, such as a SPIFFE id) or
+    /// the subject of its token; a prefix `dns:`, `uri:` or `sub:` says which. A `*` stands for the first
+    /// label of a DNS name, the last path segment of a URI, or the last part of a subject such as
+    /// system:serviceaccount:prod:*. With certificate and token both demanded, both must be allowed.
+    /// Repeatable, or separated by commas; without it, everyone that is identified may.
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    allow_caller: Vec<String>,
+    /// TOML file with the callers that may call, in place of --allow-caller: the sites and methods that
+    /// each may use, and its share of --daily-quota. Read again when it changes.
+    #[arg(long, value_name = "FILE")]
+    callers_file: Option<PathBuf>,
+}
+
+/// Who may call.
+#[derive(Clone, Debug, Default)]
+pub struct CallerConfig {
+    /// How tokens are checked, where they are demanded.
+    pub jwt: Option<JwtConfig>,
+    /// Who may do what.
+    pub rules: RulesConfig,
+}
+
+/// Where the rules are.
+#[derive(Clone, Debug)]
+pub enum RulesConfig {
+    /// In `--allow-caller`.
+    Fixed(Arc<Rules>),
+    /// In `--callers-file`.
+    File(CallersFile),
+}
+
+impl Default for RulesConfig {
+    fn default() -> Self {
+        Self::Fixed(Arc::default())
+    }
+}
+
+/// The file of `--callers-file`.
+#[derive(Clone, Debug)]
+pub struct CallersFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// `--daily-quota`, which its shares are parts of.
+    pub daily_quota: Option<u64>,
+}
+
+/// How a caller's token is checked.
+#[derive(Clone, Debug)]
+pub struct JwtConfig {
+    /// Where the keys are.
+    pub keys: KeySource,
+    /// Issuer that a token must name.
+    pub issuer: String,
+    /// Audience that a token must name.
+    pub audience: String,
+}
+
+/// Where the keys of callers' tokens are.
+#[derive(Clone, Debug)]
+pub enum KeySource {
+    /// `--jwks-file`.
+    File(PathBuf),
+    /// `--jwks-url` or `--oidc-issuer`.
+    Http(HttpKeys),
+}
+
+/// Keys that are fetched.
+#[derive(Clone, Debug)]
+pub struct HttpKeys {
+    /// What is asked for them.
+    pub endpoint: Endpoint,
+    /// `--jwks-ca`.
+    pub ca: Option<PathBuf>,
+    /// `--jwks-token-file`.
+    pub token: Option<PathBuf>,
+    /// When they are fetched.
+    pub times: FetchTimes,
+}
+
+/// What is asked for keys.
+#[derive(Clone, Debug)]
+pub enum Endpoint {
+    /// `--jwks-url`.
+    Jwks(Url),
+    /// `--oidc-issuer`, which says where they are.
+    Issuer(String),
+}
+
+/// When keys are fetched.
+#[derive(Clone, Copy, Debug)]
+pub struct FetchTimes {
+    /// Longest time that one fetch may take.
+    pub timeout: Duration,
+    /// Least time that keys are kept, whatever Cache-Control says.
+    pub least: Duration,
+    /// Longest time that they are kept.
+    pub longest: Duration,
+    /// Least time between fetches for keys that nobody knows.
+    pub cooldown: Duration,
+    /// Wait after a first fetch that failed, doubled from one to the next.
+    pub retry: Duration,
+}
+
+impl Default for FetchTimes {
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_secs(5),
+            least: Duration::from_secs(60),
+            longest: Duration::from_secs(24 * 3600),
+            cooldown: Duration::from_secs(10),
+            retry: Duration::from_secs(1),
+        }
+    }
+}
+
+/// What the rest of the configuration says that matters here.
+pub(super) struct Beside {
+    /// Whether TLS demands a client certificate.
+    pub(super) certificates: bool,
+    /// Whether callers' `authorization` is passed on to OnboardFlow.
+    pub(super) passes_authorization_on: bool,
+    /// `--daily-quota`.
+    pub(super) daily_quota: Option<u64>,
+}
+
+impl CallersFile {
+    /// The rules in the file, or all that is wrong with it.
+    pub fn read(&self) -> Result<Rules, String> {
+        let text = files::read(&self.path)?;
+        Rules::parse(&text, &method_names(), self.daily_quota)
+    }
+}
+
+impl CallersArgs {
+    /// The rules in the file, and what is asked about them, or what is wrong.
+    pub fn check(self) -> Result<(Rules, Option<Question>), Problems> {
+        let mut problems = Problems::default();
+        let file = CallersFile {
+            path: self.file,
+            // Which shares there are calls for depends on the flag of `serve`.
+            daily_quota: Some(u64::MAX),
+        };
+        let rules = file
+            .read()
+            .map_err(|problem| problems.add_named("FILE", problem));
+        let is_known = |method: &String| method_names().contains(method);
+        if self.method.as_ref().is_some_and(|method| !is_known(method)) {
+            problems.add(
+                "method",
+                format_args!("must be one of {}", method_names().join(", ")),
+            );
+        }
+        let caller = self
+            .caller
+            .and_then(|caller| problems.check("caller", caller));
+        let question = caller.map(|caller| Question {
+            caller,
+            site: self.site,
+            method: self.method,
+        });
+        problems.finish(rules.ok().map(|rules| (rules, question)))
+    }
+}
+
+/// The short names of all methods, which a file may name.
+fn method_names() -> Vec<String> {
+    let methods = proto::services()
+        .into_iter()
+        .flat_map(|service| service.methods);
+    methods.map(|method| method.name().to_owned()).collect()
+}
+
+/// The name in a question, with its prefix, or by its form.
+pub(super) fn caller_name(text: &str) -> Checked<Name> {
+    let pattern = Pattern::of_entry(text)?;
+    pattern.exact().ok_or("must be one name, without `*`")
+}
+
+impl CallerArgs {
+    pub(super) fn check(&self, beside: &Beside, problems: &mut Problems) -> Option<CallerConfig> {
+        let jwt = self.jwt(beside, problems);
+        let rules = self.rules(beside, problems);
+        Some(CallerConfig {
+            jwt: jwt.ok()?,
+            rules: rules?,
+        })
+    }
+
+    /// The flag that names the keys, where there is one.
+    fn keys_flag(&self, problems: &mut Problems) -> Option<&'static str> {
+        let given = [
+            ("jwks-file", self.jwks_file.is_some()),
+            ("jwks-url", self.jwks_url.is_some()),
+            ("oidc-issuer", self.oidc_issuer.is_some()),
+        ];
+        let mut given = given.into_iter().filter(|(_, is_given)| *is_given);
+        let (flag, _) = given.next()?;
+        for (another, _) in given {
+            problems.add(
+                another,
+                format_args!("can't be given together with --{flag}"),
+            );
+        }
+        Some(flag)
+    }
+
+    /// How tokens are checked, where they are demanded.
+    fn jwt(&self, beside: &Beside, problems: &mut Problems) -> Result<Option<JwtConfig>, Noted> {
+        let flag = self.keys_flag(problems);
+        self.check_fetching(flag, problems);
+        let Some(flag) = flag else {
+            return self.without_keys(problems).map(|()| None);
+        };
+        if beside.passes_authorization_on {
+            problems.add(
+                flag,
+                "can't be given together with --credentials caller: both are about the \
+                 `authorization` metadata",
+            );
+        }
+        let issuer = self.issuer(flag, problems);
+        let audience = self
+            .jwt_audience
+            .clone()
+            .filter(|audience| !audience.is_empty());
+        if audience.is_none() {
+            problems.add("jwt-audience", format_args!("is required with --{flag}"));
+        }
+        let keys = self.keys(problems);
+        Ok(Some(JwtConfig {
+            keys: keys.ok_or(Noted)?,
+            issuer: issuer.ok_or(Noted)?,
+            audience: audience.ok_or(Noted)?,
+        }))
+    }
+
+    fn without_keys(&self, problems: &mut Problems) -> Result<(), Noted> {
+        if self.jwt_issuer.is_none() && self.jwt_audience.is_none() {
+            return Ok(());
+        }
+        problems.add(
+            "jwks-file",
+            "is required with --jwt-issuer and --jwt-audience, or --jwks-url or --oidc-issuer in its place",
+        );
+        Err(Noted)
+    }
+
+    fn check_fetching(&self, flag: Option<&str>, problems: &mut Problems) {
+        let is_fetched = matches!(flag, Some("jwks-url" | "oidc-issuer"));
+        for (flag, file) in [
+            ("jwks-ca", &self.jwks_ca),
+            ("jwks-token-file", &self.jwks_token_file),
+        ] {
+            let Some(file) = file else { continue };
+            if !is_fetched {
+                problems.add(flag, "needs --jwks-url or --oidc-issuer");
+            } else if let Err(problem) = files::read(file) {
+                problems.add(flag, problem);
+            }
+        }
+    }
+
+    fn issuer(&self, flag: &str, problems: &mut Problems) -> Option<String> {
+        let named = self.jwt_issuer.clone().filter(|issuer| !issuer.is_empty());
+        match (&self.oidc_issuer, named) {
+            (Some(_), Some(_)) => {
+                problems.add(
+                    "jwt-issuer",
+                    "can't be given together with --oidc-issuer, which is the issuer",
+                );
+                None
+            }
+            (Some(issuer), None) => Some(issuer.clone()),
+            (None, Some(issuer)) => Some(issuer),
+            (None, None) => {
+                problems.add("jwt-issuer", format_args!("is required with --{flag}"));
+                None
+            }
+        }
+    }
+
+    fn keys(&self, problems: &mut Problems) -> Option<KeySource> {
+        if let Some(file) = &self.jwks_file {
+            if let Err(error) = jwks::check(file) {
+                problems.add("jwks-file", error);
+            }
+            return Some(KeySource::File(file.clone()));
+        }
+        let endpoint = match (&self.jwks_url, &self.oidc_issuer) {
+            (Some(url), _) => Endpoint::Jwks(problems.check("jwks-url", url.clone())?),
+            (None, Some(issuer)) => {
+                problems.check("oidc-issuer", issuer_url(issuer))?;
+                Endpoint::Issuer(issuer.clone())
+            }
+            (None, None) => return None,
+        };
+        Some(KeySource::Http(HttpKeys {
+            endpoint,
+            ca: self.jwks_ca.clone(),
+            token: self.jwks_token_file.clone(),
+            times: FetchTimes::default(),
+        }))
+    }
+
+    fn rules(&self, beside: &Beside, problems: &mut Problems) -> Option<RulesConfig> {
+        let identifies = beside.certificates
+            || self.jwks_file.is_some()
+            || self.jwks_url.is_some()
+            || self.oidc_issuer.is_some();
+        let mut needs = |flag: &str| {
+            if !identifies {
+                problems.add(
+                    flag,
+                    "needs --client-ca or --jwks-file, or --jwks-url or --oidc-issuer",
+                );
+            }
+        };
+        let Some(path) = &self.callers_file else {
+            if !self.allow_caller.is_empty() {
+                needs("allow-caller");
+            }
+            let rules = Rules::allowing(self.allow_caller.iter().map(String::as_str));
+            return Some(RulesConfig::Fixed(
+                problems.check("allow-caller", rules)?.into(),
+            ));
+        };
+        needs("callers-file");
+        if !self.allow_caller.is_empty() {
+            problems.add(
+                "allow-caller",
+                "can't be given together with --callers-file",
+            );
+        }
+        let file = CallersFile {
+            path: path.clone(),
+            daily_quota: beside.daily_quota,
+        };
+        problems.note("callers-file", file.read().map(drop))?;
+        Some(RulesConfig::File(file))
+    }
+}
+
+/// A URL to fetch keys from: who can change what it answers can call.
+fn issuer_url(text: &str) -> Checked<Url> {
+    const HTTPS: &str = "must be an https URL; http only for this machine";
+    let url = Url::parse(text).map_err(|_| HTTPS)?;
+    let is_local = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => return Err(HTTPS),
+    };
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold credentials; use --jwks-token-file");
+    }
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_local => Ok(url),
+        _ => Err(HTTPS),
+    }
+}
