@@ -23,6 +23,7 @@ mod event;
 mod fields;
 mod gate;
 mod history;
+mod subscription;
 mod test_site;
 #[cfg(test)]
 mod tests;
@@ -151,6 +152,7 @@ impl OnboardFlow {
     fn router(self) -> Router {
         Router::new()
             .merge(customer::routes())
+            .merge(subscription::routes())
             .method_not_allowed_fallback(async |method: Method| Answer::not_allowed(&method))
             .fallback(async || Answer::not_found())
             .layer(middleware::from_fn_with_state(self.clone(), record))

@@ -15,8 +15,13 @@ use crate::{
         CreateCustomerRequest, CreateCustomerResponse, DeleteCustomerRequest,
         DeleteCustomerResponse, UpdateCustomerRequest, UpdateCustomerResponse,
         customer_service_server::{CustomerService, CustomerServiceServer},
+        onboardflow::subscription::v1::{
+            CreateSubscriptionRequest, CreateSubscriptionResponse, UpdateSubscriptionRequest,
+            UpdateSubscriptionResponse,
+            subscription_service_server::{SubscriptionService, SubscriptionServiceServer},
+        },
     },
-    translate::{Operation, customer},
+    translate::{Operation, customer, subscription},
     upstream::Upstream,
 };
 
@@ -65,6 +70,23 @@ impl CustomerService for Service {
     }
 }
 
+#[tonic::async_trait]
+impl SubscriptionService for Service {
+    async fn create_subscription(
+        &self,
+        request: Request<CreateSubscriptionRequest>,
+    ) -> Result<Response<CreateSubscriptionResponse>, Status> {
+        self.call::<subscription::Create>(request).await
+    }
+
+    async fn update_subscription(
+        &self,
+        request: Request<UpdateSubscriptionRequest>,
+    ) -> Result<Response<UpdateSubscriptionResponse>, Status> {
+        self.call::<subscription::Update>(request).await
+    }
+}
+
 impl Service {
     /// The RPCs, made with this upstream.
     #[must_use]
@@ -75,8 +97,10 @@ impl Service {
     /// All services of the proto, which take messages up to this size.
     #[must_use]
     pub fn routes(self, max_request_bytes: usize) -> Routes {
-        let customers = CustomerServiceServer::new(self);
+        let customers = CustomerServiceServer::new(self.clone());
+        let subscriptions = SubscriptionServiceServer::new(self);
         Routes::new(served!(customers, max_request_bytes))
+            .add_service(served!(subscriptions, max_request_bytes))
     }
 
     /// Takes the request apart before the future begins, which would hold all of it to its end.

@@ -1,12 +1,14 @@
 //! Protobuf on one side, REST and JSON on the other. Pure: no I/O, no clock, no async.
 
 pub mod customer;
+mod decimal;
 mod envelope;
 mod json;
 mod path;
 mod redact;
 mod rejection;
 mod rules;
+pub mod subscription;
 mod time;
 mod unknown;
 

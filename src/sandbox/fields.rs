@@ -38,7 +38,7 @@ enum Need {
 type Rule = fn(&Value) -> Result<(), Problem>;
 
 /// One field's problem, in words for the caller.
-type Problem = Cow<'static, str>;
+pub(super) type Problem = Cow<'static, str>;
 
 pub(super) const fn required(name: &'static str, rule: Rule) -> Field {
     let need = Need::Required;
@@ -155,7 +155,22 @@ pub(super) fn object(value: &Value) -> Result<(), Problem> {
     Err(format!("Expected a dictionary of items but got type \"{got}\".").into())
 }
 
-fn string(value: &Value) -> Result<&str, Problem> {
+pub(super) fn number(value: &Value) -> Result<(), Problem> {
+    if value.is_number() {
+        return Ok(());
+    }
+    Err("A valid number is required.".into())
+}
+
+pub(super) fn one_of(choices: &[&str], value: &Value) -> Result<(), Problem> {
+    let text = string(value)?;
+    if choices.contains(&text) {
+        return Ok(());
+    }
+    Err(format!("\"{text}\" is not a valid choice.").into())
+}
+
+pub(super) fn string(value: &Value) -> Result<&str, Problem> {
     match value {
         Value::String(text) if text.contains('\0') => {
             Err("Null characters are not allowed.".into())

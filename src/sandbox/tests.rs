@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod refusals;
+mod subscriptions;
 mod test_sites;
 mod writes;
 

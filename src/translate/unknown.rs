@@ -20,8 +20,7 @@ const MAX_UNKNOWN: usize = 16;
 
 /// Reads a `T`, and adds the paths of fields that it skips.
 ///
-/// A struct is read from a JSON object and nothing else; of newtypes, only transparent ones are
-/// read.
+/// A struct is read from a JSON object and nothing else.
 pub(super) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
     unknown: &mut Vec<String>,
@@ -68,6 +67,15 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Watch<'_, D> {
         inner.deserialize_option(watch(visitor))
     }
 
+    /// `serde_json` hands out the raw text of a value as a newtype. Nothing in it is watched.
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.inner.deserialize_newtype_struct(name, visitor)
+    }
+
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         name: &'static str,
@@ -87,7 +95,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Watch<'_, D> {
 
     forward_to_deserialize_any! {
         bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf unit
-        unit_struct newtype_struct seq tuple tuple_struct map enum identifier
+        unit_struct seq tuple tuple_struct map enum identifier
     }
 }
 

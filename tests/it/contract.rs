@@ -6,3 +6,4 @@ mod deletes;
 mod errors;
 mod replies;
 mod requests;
+mod subscriptions;
