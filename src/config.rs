@@ -9,6 +9,7 @@ mod ledger;
 mod listener;
 mod log;
 mod telemetry;
+mod tokens;
 mod upstream;
 
 use std::{net::SocketAddr, time::Duration};
@@ -22,16 +23,14 @@ pub use self::{
         CallersArgs, CallersCommand, Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs,
         ServeArgs,
     },
-    callers::{
-        CallerConfig, CallersFile, Endpoint, FetchTimes, HttpKeys, JwtConfig, KeySource,
-        RulesConfig,
-    },
+    callers::{CallerConfig, CallersFile, RulesConfig},
     checked::Problems,
     keys::{KeyFiles, Keys},
     ledger::{LedgerAction, LedgerArgs, LedgerCommand, LedgerConfig, Location},
     listener::{ConnectionConfig, TlsFiles, granted_cpus},
     log::log_filter,
     telemetry::{Effective, Exports},
+    tokens::{Endpoint, FetchTimes, HttpKeys, JwtConfig, KeySource},
     upstream::{AuthScheme, Credentials, Proxy, UpstreamConfig},
 };
 use crate::reload;

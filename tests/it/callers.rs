@@ -2,6 +2,7 @@
 
 mod file;
 mod issuer;
+mod recipes;
 
 use std::time::Duration;
 

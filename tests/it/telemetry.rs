@@ -4,5 +4,6 @@ mod admin;
 mod metrics;
 mod monitoring;
 mod operator;
+mod otlp;
 mod privacy;
 mod traces;

@@ -99,7 +99,8 @@ async fn answer(State(issuer): State<Issuer>, request: Request) -> Response {
     let says = issuer.says.lock().unwrap().clone();
     tokio::time::sleep(says.delay).await;
     let body = match path.as_str() {
-        "/keys" => says.keys,
+        // The second is where a Kubernetes API server has them.
+        "/keys" | "/openid/v1/jwks" => says.keys,
         "/.well-known/openid-configuration" => {
             let named = says.issuer.unwrap_or_else(|| issuer.url.clone());
             let keys = issuer.keys_url();
