@@ -22,6 +22,12 @@ use crate::{
 
 /// The metadata key that names a call in every log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Says that the caller's own could not be used.
+pub const REQUEST_ID_REPLACED: HeaderName = HeaderName::from_static("x-request-id-replaced");
+/// Envoy's number of this attempt, from 1 on.
+const ENVOY_ATTEMPT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+/// How many attempts a gRPC client made before this one.
+const PREVIOUS_ATTEMPTS: HeaderName = HeaderName::from_static("grpc-previous-rpc-attempts");
 
 /// Longest request id that is taken over from a caller.
 const MAX_REQUEST_ID: usize = 128;
@@ -31,6 +37,10 @@ const MAX_REQUEST_ID: usize = 128;
 pub struct Context {
     /// Names the call: the caller's own id, or one made here.
     pub request_id: HeaderValue,
+    /// Whose the request id is.
+    pub named_by: NamedBy,
+    /// Whether the call was sent before.
+    pub arrival: Arrival,
     /// When the call has to be over.
     pub deadline: Instant,
     /// The caller's `authorization` metadata.
@@ -45,6 +55,28 @@ pub struct Context {
     pub trace: Trace,
 }
 
+/// Who chose a call's request id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NamedBy {
+    /// The caller.
+    Caller,
+    /// The gateway, as the caller chose none.
+    Gateway,
+    /// The gateway, as the caller's can't be used: it is empty, longer than 128 characters, or holds
+    /// something other than visible ASCII.
+    GatewayInstead,
+}
+
+/// Whether a call says that it was sent before. Whoever repeats it then (a mesh's sidecar, a client's
+/// retry policy) does so once more if it has to, so the gateway doesn't repeat it too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It doesn't say so.
+    First,
+    /// `x-envoy-attempt-count` is above 1, or `grpc-previous-rpc-attempts` above 0.
+    Repeat,
+}
+
 impl Context {
     /// The context of a call that arrived with these headers.
     #[must_use]
@@ -53,8 +85,11 @@ impl Context {
         if let Some(value) = &mut authorization {
             value.set_sensitive(true);
         }
+        let (request_id, named_by) = request_id(headers);
         Self {
-            request_id: request_id(headers),
+            request_id,
+            named_by,
+            arrival: arrival(headers),
             deadline,
             authorization,
             method: None,
@@ -92,20 +127,39 @@ impl Context {
         // `request_id` lets only visible ASCII through.
         self.request_id.to_str().unwrap_or_default()
     }
+
+    /// True where the request id stands for one that can't be used, for the log.
+    #[must_use]
+    pub fn replaced_request_id(&self) -> Option<bool> {
+        (self.named_by == NamedBy::GatewayInstead).then_some(true)
+    }
 }
 
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let is_usable = |id: &&HeaderValue| {
+fn request_id(headers: &HeaderMap) -> (HeaderValue, NamedBy) {
+    let is_usable = |id: &HeaderValue| {
         (1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
     };
-    let mut id = match headers.get(&REQUEST_ID).filter(is_usable) {
-        Some(id) => id.clone(),
-        None => made_request_id(),
+    let (mut id, named_by) = match headers.get(&REQUEST_ID) {
+        Some(id) if is_usable(id) => (id.clone(), NamedBy::Caller),
+        Some(_) => (made_request_id(), NamedBy::GatewayInstead),
+        None => (made_request_id(), NamedBy::Gateway),
     };
     // Not a secret, but another one each time: HPACK's tables, here and at the caller's, would make
     // room for it and never see it again.
     id.set_sensitive(true);
-    id
+    (id, named_by)
+}
+
+fn arrival(headers: &HeaderMap) -> Arrival {
+    let is_above = |name: &HeaderName, most: u32| {
+        let number = headers.get(name).and_then(|value| value.to_str().ok());
+        number.is_some_and(|number| number.parse().is_ok_and(|number: u32| number > most))
+    };
+    if is_above(&ENVOY_ATTEMPT, 1) || is_above(&PREVIOUS_ATTEMPTS, 0) {
+        Arrival::Repeat
+    } else {
+        Arrival::First
+    }
 }
 
 /// A `UUIDv7`. `Uuid::now_v7` would ask the kernel for its random bits at each call, and take a lock
@@ -195,5 +249,29 @@ impl Progress {
     #[must_use]
     pub fn upstream(&self) -> Duration {
         Duration::from_micros(self.0.upstream_micros.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_says_that_it_was_sent_before() {
+        for (name, value, arrival) in [
+            ("x-envoy-attempt-count", "1", Arrival::First),
+            ("x-envoy-attempt-count", "2", Arrival::Repeat),
+            ("grpc-previous-rpc-attempts", "0", Arrival::First),
+            ("grpc-previous-rpc-attempts", "1", Arrival::Repeat),
+            ("grpc-previous-rpc-attempts", "-1", Arrival::First),
+            ("x-envoy-attempt-count", "many", Arrival::First),
+        ] {
+            let headers = HeaderMap::from_iter([(
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )]);
+            let context = Context::new(&headers, Instant::now());
+            assert_eq!(context.arrival, arrival, "{name}: {value}");
+        }
     }
 }

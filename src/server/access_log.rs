@@ -184,6 +184,7 @@ macro_rules! log {
             caller = $call.context.caller.as_ref().map(|caller| caller.name.as_str()),
             peer = $call.peer.map(display),
             request_id = $call.context.request_id(),
+            request_id_replaced = $call.context.replaced_request_id(),
             trace_id = $call.context.trace.id(),
             $($message)+
         )

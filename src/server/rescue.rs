@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use tokio::time::Instant;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     callers::Caller,
-    context::{Context, REQUEST_ID},
+    context::{Context, NamedBy, REQUEST_ID, REQUEST_ID_REPLACED},
     error::{Error, Loss, Refusal, Sent},
 };
 
@@ -110,9 +110,11 @@ where
                 Err(_) => Err(Error::new(Loss::Internal(context.progress.sent())).into()),
             };
             let mut response = answered.unwrap_or_else(|status| dress(&status, &context));
-            response
-                .headers_mut()
-                .insert(REQUEST_ID, context.request_id);
+            let headers = response.headers_mut();
+            headers.insert(REQUEST_ID, context.request_id);
+            if context.named_by == NamedBy::GatewayInstead {
+                headers.insert(REQUEST_ID_REPLACED, HeaderValue::from_static("true"));
+            }
             if let Some(caller) = context.caller {
                 // For the access log.
                 response.extensions_mut().insert(caller);

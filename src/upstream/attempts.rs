@@ -10,7 +10,7 @@ use super::{
     retry::{self, Decision, Means, Outcome, Reached, Reservation, Why},
 };
 use crate::{
-    context::Context,
+    context::{Arrival, Context},
     error::{Error, Loss, Refusal, Sent},
     rest::{Call, Effect, Reply},
 };
@@ -35,13 +35,14 @@ impl Upstream {
         context: &Context,
     ) -> Result<Answered, Error> {
         self.shared.budget.deposit();
+        let most = self.most_attempts(context);
         let mut made = 0;
         let mut before: Option<Ended> = None;
         loop {
             let earlier = before.as_ref().map_or(Sent::No, |(ended, earlier)| {
                 fate_after(retry::outcome(ended).0, *earlier)
             });
-            let may_repeat = effect.may_repeat() && made + 1 < self.shared.max_attempts;
+            let may_repeat = effect.may_repeat() && made + 1 < most;
             let reserved = may_repeat.then(|| self.shared.budget.reserve()).flatten();
             let makes_room = reserved.is_some();
             let ended = match self.admitted(call, key, context, makes_room).await {
@@ -54,6 +55,14 @@ impl Upstream {
                 Decision::Repeat => before = Some((ended, earlier)),
                 Decision::Final(_) => return conclude((ended, earlier), effect),
             }
+        }
+    }
+
+    /// Whoever sent a call again does so once more if it has to: two that repeat multiply.
+    fn most_attempts(&self, context: &Context) -> u32 {
+        match context.arrival {
+            Arrival::First => self.shared.max_attempts,
+            Arrival::Repeat => 1,
         }
     }
 
@@ -103,7 +112,7 @@ impl Upstream {
         let shared = &*self.shared;
         let (reached, outcome) = retry::outcome(ended);
         let means = Means {
-            attempts: shared.max_attempts.saturating_sub(made),
+            attempts: self.most_attempts(context).saturating_sub(made),
             time: context.deadline.saturating_duration_since(Instant::now()),
             delay: shared.backoff.delay(made),
             budget: reserved.is_some() || shared.budget.has_one(),

@@ -292,3 +292,36 @@ async fn compressed_calls_are_answered_compressed() {
     }
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_request_id_that_cannot_be_used_is_replaced_and_the_reply_says_so() {
+    let upstream = Upstream::answering(200, CREATED).await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let longest = "x".repeat(128);
+    let too_long = "x".repeat(129);
+    for (id, is_replaced) in [
+        ("order-17", false),
+        (longest.as_str(), false),
+        (too_long.as_str(), true),
+        ("order 17", true),
+        ("", true),
+    ] {
+        let mut request = Request::new(create_request());
+        let metadata = request.metadata_mut();
+        metadata.insert("x-request-id", id.parse().unwrap());
+        let response = gateway.create(request).await.unwrap();
+        let metadata = response.metadata();
+        let answered = metadata.get("x-request-id").unwrap();
+        assert_eq!(answered != id, is_replaced, "{id}");
+        let told = metadata.get("x-request-id-replaced");
+        assert_eq!(told.is_some(), is_replaced, "{id}");
+        if is_replaced {
+            let named = format!("request_id=\"{}\"", answered.to_str().unwrap());
+            let log = crate::support::logs::so_far();
+            let mut lines = log.lines().filter(|line| line.contains(&named));
+            let said = lines.any(|line| line.contains("request_id_replaced=true"));
+            assert!(said, "{id}");
+        }
+    }
+    gateway.stop().await;
+}

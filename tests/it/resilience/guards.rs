@@ -194,3 +194,22 @@ async fn the_trace_crosses_and_nothing_else_does() {
     );
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_call_that_was_sent_before_is_not_sent_again_by_the_gateway() {
+    for (name, value, attempts) in [
+        ("x-envoy-attempt-count", "1", 3),
+        ("x-envoy-attempt-count", "2", 1),
+        ("grpc-previous-rpc-attempts", "1", 1),
+    ] {
+        let upstream = Upstream::answering(502, "").await;
+        let mut config = Config::new(upstream.url());
+        config.upstream.max_attempts = 3;
+        let gateway = Gateway::start(config).await;
+        let mut request = tonic::Request::new(update_request());
+        request.metadata_mut().insert(name, value.parse().unwrap());
+        gateway.update(request).await.unwrap_err();
+        assert_eq!(upstream.received().len(), attempts, "{name}: {value}");
+        gateway.stop().await;
+    }
+}
