@@ -13,6 +13,8 @@ mod health;
 mod issuer;
 mod life;
 mod limit;
+mod message;
+mod places;
 mod rescue;
 mod router;
 mod signals;
@@ -34,7 +36,6 @@ use std::{
 use futures_util::FutureExt as _;
 use tokio::{
     net::TcpListener,
-    sync::Semaphore,
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tonic::service::Routes;
@@ -43,6 +44,8 @@ use tracing::{info, warn};
 use self::{
     callers::Callers,
     life::{FLUSH, LINGER},
+    message::Messages,
+    places::Places,
     router::Shared,
     signals::Signals,
     tokens::Tokens,
@@ -118,7 +121,7 @@ pub async fn run(
         .map(|files| tls::follow(files, config.reload_interval, secrets))
         .transpose()
         .map_err(io::Error::other)?;
-    let places = Arc::new(Semaphore::new(config.max_in_flight));
+    let places = Places::quartered(config.max_in_flight);
     let workers = Workers::start(Blueprint {
         make_routes,
         shared: Shared {
@@ -126,6 +129,7 @@ pub async fn run(
             health: handles.health.clone(),
             telemetry: handles.telemetry.clone(),
             callers,
+            messages: Messages::new(config.max_request_bytes),
             places: Arc::clone(&places),
         },
         tls: tls.map(Arc::new),
@@ -193,12 +197,7 @@ fn hand_over(stream: tokio::net::TcpStream, workers: &Workers) {
 }
 
 /// Ends all connections: politely, then with a word to the calls that are left, then anyway.
-async fn drain(
-    mut workers: Workers,
-    signals: &Signals,
-    places: &Semaphore,
-    drain_timeout: Duration,
-) {
+async fn drain(mut workers: Workers, signals: &Signals, places: &Places, drain_timeout: Duration) {
     info!("draining");
     workers.close();
     signals.draining.cancel();

@@ -13,7 +13,8 @@ pub(super) struct ConnectionArgs {
     /// Threads that serve connections [default: the CPUs granted]
     #[arg(long, value_name = "COUNT", value_parser = checked(count))]
     workers: Option<Checked<usize>>,
-    /// Calls at once, over all workers; more are refused.
+    /// Calls at once, over all workers, a quarter of them on one connection or by one caller; more are
+    /// refused.
     #[arg(long, value_name = "COUNT", default_value = "1024", value_parser = checked(count))]
     max_in_flight: Checked<usize>,
     /// Age, give or take 10%, at which a connection is closed, so that callers spread anew.

@@ -3,7 +3,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
@@ -31,6 +34,8 @@ pub(super) struct Callers {
 /// What is known of the other end of a connection. Each call on it has this in its extensions.
 #[derive(Debug)]
 pub(super) struct Peer {
+    /// Tells its connection from all others.
+    pub(super) number: u64,
     /// Where it is, for the log.
     pub(super) address: Option<SocketAddr>,
     /// The SANs of its certificate.
@@ -78,7 +83,9 @@ impl Peer {
         certificate: Option<&CertificateDer<'_>>,
         over: CancellationToken,
     ) -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
         Self {
+            number: LAST.fetch_add(1, Relaxed),
             address,
             names: certificate.map(names).unwrap_or_default(),
             found: Mutex::default(),

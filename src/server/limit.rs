@@ -1,5 +1,8 @@
 //! Lets so many calls in at once, over all workers, and refuses more without delay. There is no
 //! queue: one that is full only makes every call late.
+//!
+//! A call takes its place when its message is whole, and holds it until its answer is taken or given up:
+//! an answer that nobody reads is memory too.
 
 use std::{
     pin::Pin,
@@ -7,17 +10,30 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use http::{Request, Response};
+use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
-use tonic::body::Body;
+use tonic::{Status, body::Body};
 use tower::{Layer, Service};
 
-use crate::error::{Error, Refusal};
+use super::{
+    callers::Peer,
+    message::Messages,
+    places::{For, Full, Place, Places},
+};
+use crate::{
+    context::Context,
+    error::{Error, Loss, Refusal, Sent},
+};
 
 /// Refuses calls for which there is no place.
 #[derive(Clone, Debug)]
-pub(super) struct LimitLayer(pub(super) Arc<Semaphore>);
+pub(super) struct LimitLayer {
+    pub(super) messages: Messages,
+    pub(super) places: Arc<Places>,
+}
 
 impl<S> Layer<S> for LimitLayer {
     type Service = Limit<S>;
@@ -25,7 +41,7 @@ impl<S> Layer<S> for LimitLayer {
     fn layer(&self, inner: S) -> Limit<S> {
         Limit {
             inner,
-            places: Arc::clone(&self.0),
+            layer: self.clone(),
         }
     }
 }
@@ -34,56 +50,87 @@ impl<S> Layer<S> for LimitLayer {
 #[derive(Clone, Debug)]
 pub(super) struct Limit<S> {
     inner: S,
-    places: Arc<Semaphore>,
+    layer: LimitLayer,
 }
 
 impl<S> Service<Request<Body>> for Limit<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Error>,
+    S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
+    S::Error: Into<Error>,
+    S::Future: Send + 'static,
 {
     type Response = Response<Body>;
     type Error = Error;
-    type Future = Limited<S::Future>;
+    type Future = BoxFuture<'static, Result<Response<Body>, Error>>;
 
     fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Error>> {
-        self.inner.poll_ready(cx)
+        self.inner.poll_ready(cx).map_err(Into::into)
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        match Arc::clone(&self.places).try_acquire_owned() {
-            Ok(place) => Limited::Admitted {
-                call: self.inner.call(request),
-                place,
-            },
-            Err(TryAcquireError::NoPermits) => Limited::Refused {
-                refusal: Refusal::Overloaded,
-            },
-            Err(TryAcquireError::Closed) => Limited::Refused {
-                refusal: Refusal::Draining,
-            },
+        let Self { mut inner, layer } = self.clone();
+        Box::pin(async move {
+            let holder = holder(&request)?;
+            let (parts, body) = request.into_parts();
+            let body = layer.messages.whole(body, &holder).await?;
+            let place = layer.places.take(holder, 1).map_err(refused)?;
+            let answer = inner.call(Request::from_parts(parts, body));
+            let answer = answer.await.map_err(Into::into)?;
+            Ok(answer.map(|body| Body::new(Placed { body, place })))
+        })
+    }
+}
+
+fn holder(request: &Request<Body>) -> Result<For, Error> {
+    let extensions = request.extensions();
+    let peer = extensions.get::<Arc<Peer>>();
+    let peer =
+        peer.ok_or_else(|| Error::new(Loss::Internal(Sent::No)).because("call without a peer"))?;
+    let context = extensions.get::<Context>();
+    let caller = context.and_then(|context| context.caller.as_ref());
+    Ok(For {
+        connection: peer.number,
+        caller: caller.map(|caller| Arc::from(caller.name.as_str())),
+    })
+}
+
+fn refused(full: Full) -> Error {
+    match full {
+        Full::All => Error::new(Refusal::Overloaded),
+        Full::Connection => Error::new(Refusal::Overloaded)
+            .saying("a quarter of --max-in-flight is on this connection; open another one"),
+        Full::Caller => {
+            Error::new(Refusal::Overloaded).saying("a quarter of --max-in-flight is this caller's")
         }
+        Full::Closed => Error::new(Refusal::Draining),
     }
 }
 
 pin_project! {
-    /// The future of [`Limit`]. Holds the call's place until the call is over or dropped.
-    #[project = LimitedProjection]
-    pub(super) enum Limited<F> {
-        Admitted { #[pin] call: F, place: OwnedSemaphorePermit },
-        Refused { refusal: Refusal },
+    /// An answer's body, and the place of its call.
+    struct Placed {
+        #[pin]
+        body: Body,
+        place: Place,
     }
 }
 
-impl<F> Future for Limited<F>
-where
-    F: Future<Output = Result<Response<Body>, Error>>,
-{
-    type Output = F::Output;
+impl http_body::Body for Placed {
+    type Data = Bytes;
+    type Error = Status;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
-        match self.project() {
-            LimitedProjection::Admitted { call, .. } => call.poll(cx),
-            LimitedProjection::Refused { refusal } => Poll::Ready(Err(Error::new(*refusal))),
-        }
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -3,15 +3,14 @@
 use std::{convert::Infallible, io, sync::Arc};
 
 use futures_util::future::BoxFuture;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use tokio::sync::Semaphore;
 use tonic::{body::Body, service::Routes};
 use tower::{Service as _, ServiceBuilder, util::BoxCloneSyncService};
 
 use super::{
     access_log::AccessLogLayer, callers::Callers, deadline::DeadlineLayer, health::Health,
-    limit::LimitLayer, rescue::RescueLayer,
+    limit::LimitLayer, message::Messages, places::Places, rescue::RescueLayer,
 };
 use crate::{config::ServerConfig, proto, telemetry::Telemetry};
 
@@ -34,8 +33,10 @@ pub(super) struct Shared {
     pub(super) health: Health,
     pub(super) telemetry: Telemetry,
     pub(super) callers: Arc<Callers>,
+    /// What reads the message of each call.
+    pub(super) messages: Messages,
     /// One for each call of `--max-in-flight`. Closed when calls are no longer taken.
-    pub(super) places: Arc<Semaphore>,
+    pub(super) places: Arc<Places>,
 }
 
 impl Router {
@@ -58,7 +59,10 @@ impl Router {
     /// The answer to a call. Boxed, as hyper moves the future of every call several times.
     pub(super) fn route(&self, request: Request<Incoming>) -> Answer {
         if !is_grpc(request.headers()) {
-            return Box::pin(async { Ok(unsupported_media_type()) });
+            return Box::pin(async { Ok(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE)) });
+        }
+        if request.method() != Method::POST {
+            return Box::pin(async { Ok(refused(StatusCode::METHOD_NOT_ALLOWED)) });
         }
         if Self::is_open(&request) {
             Box::pin(self.open.clone().call(request))
@@ -79,9 +83,13 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 
 /// An answer in HTTP's own terms, as gRPC's protocol has it: whoever asks with a plain GET must not
 /// read gRPC's 200 as health.
-fn unsupported_media_type() -> Response<Body> {
+fn refused(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    *response.status_mut() = status;
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        let allowed = HeaderValue::from_static("POST");
+        response.headers_mut().insert(header::ALLOW, allowed);
+    }
     response
 }
 
@@ -95,13 +103,16 @@ fn stack(routes: Routes, shared: &Shared) -> Stack {
         // of ours, a bare status of tonic's, a panic. A caller that may not call takes no one's
         // place.
         .layer(RescueLayer(Arc::clone(&shared.callers)))
-        // Refuses what is too much, before it costs anything.
-        .layer(LimitLayer(Arc::clone(&shared.places)))
         // Bounds everything below, and drops it when the time is up: that ends the REST call.
         .layer(DeadlineLayer::new(
             config.default_timeout,
             config.max_timeout,
         ))
+        // Reads the message, and refuses what is too much before it costs more.
+        .layer(LimitLayer {
+            messages: shared.messages.clone(),
+            places: Arc::clone(&shared.places),
+        })
         .service(routes.prepare());
     BoxCloneSyncService::new(stack)
 }

@@ -9,6 +9,7 @@
     reason = "tests"
 )]
 
+mod arrival;
 mod callers;
 mod connections;
 mod contract;

@@ -236,12 +236,21 @@ async fn a_request_that_is_not_grpc_is_refused_as_http_does() {
         .http2_only(true)
         .build_http::<Empty<bytes::Bytes>>();
     let path = "onboardflow.customer.v1.CustomerService/CreateCustomer";
-    for (method, path, content_type) in [
-        ("GET", "", None),
-        ("GET", path, None),
-        ("POST", path, Some("application/json")),
-        ("POST", path, Some("application/grpc-web")),
-        ("POST", "grpc.health.v1.Health/Check", None),
+    for (method, path, content_type, status) in [
+        ("GET", "", None, 415),
+        ("GET", path, None, 415),
+        ("POST", path, Some("application/json"), 415),
+        ("POST", path, Some("application/grpc-web"), 415),
+        ("POST", "grpc.health.v1.Health/Check", None, 415),
+        ("GET", path, Some("application/grpc"), 405),
+        ("PUT", path, Some("application/grpc"), 405),
+        ("OPTIONS", path, Some("application/grpc"), 405),
+        (
+            "GET",
+            "grpc.health.v1.Health/Check",
+            Some("application/grpc"),
+            405,
+        ),
     ] {
         let uri = format!("http://{}/{path}", gateway.address);
         let mut request = http::Request::builder().method(method).uri(uri);
@@ -249,7 +258,7 @@ async fn a_request_that_is_not_grpc_is_refused_as_http_does() {
             request = request.header("content-type", content_type);
         }
         let response = http.request(request.body(Empty::new()).unwrap()).await;
-        assert_eq!(response.unwrap().status(), 415, "{method} {path}");
+        assert_eq!(response.unwrap().status(), status, "{method} {path}");
     }
     gateway.stop().await;
     assert_eq!(upstream.received().len(), 0);

@@ -1,0 +1,132 @@
+//! The one message of a call, read until it is whole, within a time and a size of its own. Only then
+//! does the call take a place: whoever sends it slowly holds nobody up.
+
+use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use futures_util::FutureExt as _;
+use http_body::Body as _;
+use http_body_util::Full as Whole;
+use tokio::time::timeout;
+use tonic::body::Body;
+
+use super::places::{For, Place, Places};
+use crate::error::{Error, Loss, Refusal, Sent};
+
+/// Time from a call's headers to the end of its message.
+pub(super) const ARRIVAL: Duration = Duration::from_secs(5);
+/// Bytes of messages that are arriving, over all workers. A message that is there with its headers, as
+/// almost all are, is none of them.
+const MAX_ARRIVING: usize = 32 << 20;
+/// Those on one connection: as many as it may send ahead of being read.
+const MAX_OF_CONNECTION: usize = 1 << 20;
+/// What a call costs at least while its message is arriving: its stream, headers and task.
+const COST_OF_CALL: usize = 4 << 10;
+/// What stands before a message: whether it is compressed, and its length.
+const PREFIX: usize = 5;
+
+/// Reads messages.
+#[derive(Clone, Debug)]
+pub(super) struct Messages {
+    max_bytes: usize,
+    arriving: Arc<Places>,
+}
+
+impl Messages {
+    /// Of up to this size.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self {
+            max_bytes,
+            arriving: Places::new(MAX_ARRIVING, MAX_OF_CONNECTION, MAX_ARRIVING / 4),
+        }
+    }
+
+    /// A body that holds all of a call's message.
+    pub(super) async fn whole(&self, body: Body, holder: &For) -> Result<Body, Error> {
+        let read = timeout(ARRIVAL, self.read(body, holder)).await;
+        let bytes = read.unwrap_or_else(|_late| {
+            let error = Error::new(Loss::DeadlineExceeded(Sent::No));
+            Err(error.saying("the message was not whole within 5 s"))
+        })?;
+        Ok(Body::new(Whole::new(bytes)))
+    }
+
+    async fn read(&self, body: Body, holder: &For) -> Result<Bytes, Error> {
+        let mut body = pin!(body);
+        let mut message = Message::default();
+        let mut place: Option<Place> = None;
+        while !body.is_end_stream() {
+            let mut next = pin!(poll_fn(|cx| body.as_mut().poll_frame(cx)));
+            let frame = if let Some(frame) = next.as_mut().now_or_never() {
+                frame
+            } else {
+                self.pay(&mut place, &message, holder)?;
+                next.await
+            };
+            match frame {
+                None => break,
+                // The peer has reset the stream, or is gone.
+                Some(Err(error)) => {
+                    let error_of_peer = Error::new(Loss::Cancelled(Sent::No));
+                    return Err(error_of_peer.because(error));
+                }
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        message.add(data, self.max_bytes)?;
+                    }
+                }
+            }
+        }
+        Ok(message.bytes)
+    }
+
+    /// Takes the room that a message needs that isn't whole yet.
+    fn pay(&self, place: &mut Option<Place>, message: &Message, holder: &For) -> Result<(), Error> {
+        let needs = message.length.unwrap_or_default() + COST_OF_CALL;
+        if place.as_ref().is_none_or(|place| place.count() < needs) {
+            *place = None;
+            let taken = self.arriving.take(holder.clone(), needs);
+            *place = Some(taken.map_err(|_full| Error::new(Refusal::Overloaded))?);
+        }
+        Ok(())
+    }
+}
+
+/// A message, and how long it is going to be.
+#[derive(Default)]
+struct Message {
+    bytes: Bytes,
+    /// With its prefix, once that is there.
+    length: Option<usize>,
+}
+
+impl Message {
+    fn add(&mut self, data: Bytes, max_bytes: usize) -> Result<(), Error> {
+        if self.bytes.is_empty() {
+            self.bytes = data;
+        } else {
+            let have = std::mem::take(&mut self.bytes);
+            let mut all = have.try_into_mut().unwrap_or_else(|have| {
+                let mut all =
+                    BytesMut::with_capacity(self.length.unwrap_or(PREFIX).max(have.len()));
+                all.extend_from_slice(&have);
+                all
+            });
+            all.extend_from_slice(&data);
+            self.bytes = all.freeze();
+        }
+        if self.length.is_none() && self.bytes.len() >= PREFIX {
+            let length = (&self.bytes[1..PREFIX]).get_u32();
+            let length = usize::try_from(length).unwrap_or(usize::MAX);
+            if length > max_bytes {
+                return Err(Error::new(Refusal::RequestTooLarge));
+            }
+            self.length = Some(PREFIX + length);
+        }
+        if self.length.is_some_and(|length| self.bytes.len() > length) {
+            let error = Error::new(Refusal::InvalidRequest);
+            return Err(error.saying("the call has more than one message"));
+        }
+        Ok(())
+    }
+}
