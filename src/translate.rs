@@ -1,5 +1,7 @@
 //! Protobuf on one side, REST and JSON on the other. Pure: no I/O, no clock, no async.
 
+#[cfg(test)]
+mod bounds;
 pub mod customer;
 mod decimal;
 mod envelope;

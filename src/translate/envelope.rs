@@ -6,6 +6,7 @@ use serde::{
     Deserialize, Deserializer as _,
     de::{self, DeserializeOwned, IgnoredAny, MapAccess, Visitor},
 };
+use serde_json::value::RawValue;
 
 use super::{
     Decoded,
@@ -186,20 +187,11 @@ impl<'de> Visitor<'de> for FlagVisitor<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum Flag {
-            Bool(bool),
-            Other(IgnoredAny),
-        }
-
         self.is_object.set(true);
         while let Some(key) = map.next_key::<String>()? {
             if key == "success" {
-                match map.next_value()? {
-                    Flag::Bool(value) => self.success.set(Some(value)),
-                    Flag::Other(IgnoredAny) => self.success.set(None),
-                }
+                let value: &RawValue = map.next_value()?;
+                self.success.set(serde_json::from_str(value.get()).ok());
             } else {
                 map.next_value::<IgnoredAny>()?;
             }

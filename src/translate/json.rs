@@ -2,8 +2,11 @@
 //!
 //! A `Struct` has one kind of number, a double. JSON that says `2` and JSON that says `2.0` are
 //! different things to an API that checks types, so whole numbers are written as integers.
+//!
+//! What is sent comes back in the reply. So requests and replies have the same bounds: what a reply could
+//! not be read with is refused before it is sent.
 
-use std::{collections::BTreeMap, fmt};
+use std::{cell::Cell, collections::BTreeMap, fmt};
 
 use prost_types::{ListValue, NullValue, Struct, Value, value::Kind};
 use serde::{
@@ -17,9 +20,17 @@ use crate::error::Violation;
 /// The largest whole number that a double holds exactly with all its neighbours.
 const MAX_WHOLE: f64 = 9_007_199_254_740_992.0;
 
-/// How deep the JSON of a reply may be nested. A level costs up to three of Protobuf's, and
-/// decoders stop at 100 of those.
+/// How deep lists and objects may be nested. A level costs up to three of Protobuf's, and decoders
+/// stop at 100 of those.
 const MAX_DEPTH: usize = 30;
+
+/// Values that one `Struct` may hold, on all its levels: as many as a request of 64 KiB has room for.
+/// An object of one field takes seven bytes of JSON and some 600 of memory, so that the size of a reply
+/// alone is no bound.
+const MAX_VALUES: usize = 16_384;
+
+/// Violations that are listed of one `Struct`.
+const MAX_VIOLATIONS: usize = 64;
 
 /// A `Struct`, written as JSON.
 pub(super) struct AsJson<'a, T>(pub(super) &'a T);
@@ -58,29 +69,77 @@ fn serialize_number<S: Serializer>(value: f64, serializer: S) -> Result<S::Ok, S
     }
 }
 
-/// What JSON can't say of the values below `path`: NaN, infinity, and a value of no kind.
+/// What JSON or the reply can't hold of the values below `path`: NaN, infinity, a value of no kind, and
+/// too much nesting. The first ones are listed, the rest is counted.
 pub(super) fn violations(path: Path<'_>, value: &Struct, found: &mut Vec<Violation>) {
-    for (key, value) in &value.fields {
-        value_violations(Path::Field(&path, key), value, found);
+    let mut check = Check {
+        found: Vec::new(),
+        left_out: 0,
+        values: 0,
+    };
+    check.fields(path, value, 0);
+    if check.values > MAX_VALUES {
+        let rule = format!(
+            "may hold {MAX_VALUES} values on all its levels, and holds {}",
+            check.values
+        );
+        found.push(Violation::new(path.clipped(), rule));
     }
+    if check.left_out > 0 {
+        let rule = format!(
+            "breaks rules in {} places; the first {MAX_VIOLATIONS} are listed",
+            check.found.len() + check.left_out
+        );
+        found.push(Violation::new(path.clipped(), rule));
+    }
+    found.append(&mut check.found);
 }
 
-fn value_violations(path: Path<'_>, value: &Value, found: &mut Vec<Violation>) {
-    let mut violation = |rule| found.push(Violation::new(path.to_string(), rule));
-    match &value.kind {
-        None => violation("has no value; use null to say so"),
-        Some(Kind::NumberValue(number)) if !number.is_finite() => {
-            violation("must be a finite number");
+/// A walk through a `Struct`.
+struct Check {
+    found: Vec<Violation>,
+    left_out: usize,
+    values: usize,
+}
+
+impl Check {
+    fn fields(&mut self, path: Path<'_>, value: &Struct, depth: usize) {
+        for (key, value) in &value.fields {
+            self.value(Path::Field(&path, key), value, depth + 1);
         }
-        Some(Kind::ListValue(list)) => {
-            for (index, value) in list.values.iter().enumerate() {
-                value_violations(Path::Index(&path, index), value, found);
+    }
+
+    fn value(&mut self, path: Path<'_>, value: &Value, depth: usize) {
+        self.values += 1;
+        match &value.kind {
+            None => self.violation(path, "has no value; use null to say so"),
+            Some(Kind::NumberValue(number)) if !number.is_finite() => {
+                self.violation(path, "must be a finite number");
             }
+            Some(Kind::ListValue(_) | Kind::StructValue(_)) if depth >= MAX_DEPTH => {
+                self.violation(path, "is nested too deeply: 30 levels are allowed");
+            }
+            Some(Kind::ListValue(list)) => {
+                for (index, value) in list.values.iter().enumerate() {
+                    self.value(Path::Index(&path, index), value, depth + 1);
+                }
+            }
+            Some(Kind::StructValue(value)) => self.fields(path, value, depth),
+            Some(
+                Kind::NullValue(_)
+                | Kind::BoolValue(_)
+                | Kind::NumberValue(_)
+                | Kind::StringValue(_),
+            ) => {}
         }
-        Some(Kind::StructValue(value)) => violations(path, value, found),
-        Some(
-            Kind::NullValue(_) | Kind::BoolValue(_) | Kind::NumberValue(_) | Kind::StringValue(_),
-        ) => {}
+    }
+
+    fn violation(&mut self, path: Path<'_>, rule: &'static str) {
+        if self.found.len() < MAX_VIOLATIONS {
+            self.found.push(Violation::new(path.clipped(), rule));
+        } else {
+            self.left_out += 1;
+        }
     }
 }
 
@@ -90,36 +149,61 @@ pub(super) struct FromJson(pub(super) Struct);
 
 impl<'de> Deserialize<'de> for FromJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = AtDepth(0).deserialize(deserializer)?;
-        match value.kind {
+        let value = AnyJson::deserialize(deserializer)?;
+        match value.0.kind {
             Some(Kind::StructValue(value)) => Ok(Self(value)),
             _ => Err(D::Error::custom("not a JSON object")),
         }
     }
 }
 
-/// Reads a JSON value that stands this deep.
-struct AtDepth(usize);
+/// A `Value`, read from any JSON within the bounds.
+pub(super) struct AnyJson(pub(super) Value);
 
-impl AtDepth {
-    fn deeper<E: serde::de::Error>(&self) -> Result<Self, E> {
-        if self.0 < MAX_DEPTH {
-            Ok(Self(self.0 + 1))
+impl<'de> Deserialize<'de> for AnyJson {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // The value itself is not one of those that it holds.
+        let left = Cell::new(MAX_VALUES + 1);
+        let reader = Reader {
+            depth: 0,
+            left: &left,
+        };
+        reader.deserialize(deserializer).map(Self)
+    }
+}
+
+/// Reads a JSON value that stands this deep, in a document with room for so many more.
+#[derive(Clone, Copy)]
+struct Reader<'a> {
+    depth: usize,
+    left: &'a Cell<usize>,
+}
+
+impl Reader<'_> {
+    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+        if self.depth < MAX_DEPTH {
+            Ok(Self {
+                depth: self.depth + 1,
+                ..self
+            })
         } else {
             Err(E::custom("nested too deeply"))
         }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for AtDepth {
+impl<'de> DeserializeSeed<'de> for Reader<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        let left = self.left.get().checked_sub(1);
+        self.left
+            .set(left.ok_or_else(|| D::Error::custom("too many values"))?);
         deserializer.deserialize_any(self)
     }
 }
 
-impl<'de> Visitor<'de> for AtDepth {
+impl<'de> Visitor<'de> for Reader<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -247,6 +331,60 @@ mod tests {
         assert!(read(&nested(MAX_DEPTH - 1)).is_ok());
         assert!(read(&nested(MAX_DEPTH + 1)).is_err());
         assert!(read(&nested(100_000)).is_err());
+    }
+
+    /// What is refused in a request, and read in a reply: the one if and only if not the other.
+    fn sides_agree(value: &Struct) -> bool {
+        let mut found = Vec::new();
+        violations(Path::Root, value, &mut found);
+        let is_read = read(&write(value)).is_ok();
+        assert_eq!(found.is_empty(), is_read, "{found:?}");
+        is_read
+    }
+
+    #[test]
+    fn a_request_is_refused_where_its_echo_could_not_be_read() {
+        let list = |value: Value| {
+            let values = vec![value];
+            Kind::ListValue(ListValue { values }).into()
+        };
+        let object = |value: Value| {
+            let fields = [("a".to_owned(), value)].into();
+            Kind::StructValue(Struct { fields }).into()
+        };
+        for levels in 1..60 {
+            for nest in [&list as &dyn Fn(Value) -> Value, &object] {
+                let value = (0..levels).fold(Value::from(1.0), |value, _| nest(value));
+                let fields = [("a".to_owned(), value)].into();
+                let taken = sides_agree(&Struct { fields });
+                assert_eq!(taken, levels < MAX_DEPTH, "{levels}");
+            }
+        }
+        for count in [MAX_VALUES - 1, MAX_VALUES] {
+            let values = vec![Value::from(true); count];
+            let fields = [("a".to_owned(), Kind::ListValue(ListValue { values }).into())].into();
+            assert_eq!(
+                sides_agree(&Struct { fields }),
+                count < MAX_VALUES,
+                "{count}"
+            );
+        }
+    }
+
+    #[test]
+    fn violations_beyond_the_first_are_counted() {
+        let values = vec![Value { kind: None }; 100];
+        let fields = [("a".to_owned(), Kind::ListValue(ListValue { values }).into())].into();
+        let mut found = Vec::new();
+        let path = Path::Field(&Path::Root, "custom_properties");
+        violations(path, &Struct { fields }, &mut found);
+        assert_eq!(found.len(), 1 + MAX_VIOLATIONS);
+        assert_eq!(found[0].field, "custom_properties");
+        assert_eq!(
+            found[0].description,
+            "breaks rules in 100 places; the first 64 are listed"
+        );
+        assert_eq!(found[64].field, "custom_properties.a[63]");
     }
 
     #[test]

@@ -4,10 +4,11 @@
 //! which the rest of the API looks like, and of the envelope with `success: false`; nothing depends
 //! on them. Where nothing can be read, the caller is told so, and never sees the body.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
-use serde_json::{Map, Value};
+use prost_types::{Struct, Value, value::Kind};
 
+use super::json::AnyJson;
 use crate::{
     error::{Answer, Error, Violation},
     rest::Reply,
@@ -16,10 +17,11 @@ use crate::{
 /// Turns the name of a field of a request's JSON into its path in the proto.
 pub(super) type FieldPaths = fn(&str) -> Option<&'static str>;
 
-/// Most violations that are read out of one body.
-const MAX_VIOLATIONS: usize = 64;
-/// Characters that one text may have.
-const MAX_TEXT: usize = 256;
+/// Most texts that are read out of one body.
+const MAX_REASONS: usize = 64;
+/// Bytes that a text may have to be a reason. What it quotes is taken out before it is clipped to what
+/// a status has room for, so it has to be whole here.
+const MAX_TEXT: usize = 4096;
 /// How deep errors may be nested: `errors.custom_properties.colour[0]` and some to spare.
 const MAX_DEPTH: usize = 6;
 
@@ -29,51 +31,48 @@ pub(super) fn error(answer: Answer, reply: &Reply, field_paths: FieldPaths) -> E
         field_paths,
         texts: Vec::new(),
         violations: Vec::new(),
+        unknown_names: 0,
     };
-    if let Ok(body) = serde_json::from_slice::<Value>(&reply.body) {
-        reasons.read_body(&body);
+    if let Ok(body) = serde_json::from_slice::<AnyJson>(&reply.body) {
+        reasons.read_value("", &body.0, 0);
     }
-    let named = reasons.violations.len();
-    let says: Cow<'static, str> = match (reasons.texts.as_slice(), named) {
-        ([], 0) => "its answer gives no reason that can be read".into(),
-        ([], _) => "the fields at fault are in the details".into(),
-        (texts, _) => texts.join(" ").into(),
-    };
     let retry_after = reply.retry_after.or_else(|| delay_in(&reasons.texts));
-    let mut error = Error::new(answer).saying(says).with_status(reply.status);
+    let mut error = Error::new(answer)
+        .saying(reasons.says())
+        .with_status(reply.status);
     error.violations = reasons.violations;
     error.retry_after = retry_after;
     error
 }
 
 /// The delay in "Request was throttled. Expected available in 86399 seconds."
-fn delay_in(texts: &[String]) -> Option<std::time::Duration> {
+fn delay_in(texts: &[String]) -> Option<Duration> {
     let (_, rest) = texts
         .iter()
         .find_map(|text| text.split_once("available in "))?;
     let seconds = rest.split(' ').next()?.parse().ok()?;
-    Some(std::time::Duration::from_secs(seconds))
+    Some(Duration::from_secs(seconds))
 }
 
 struct Reasons {
     field_paths: FieldPaths,
     texts: Vec<String>,
     violations: Vec<Violation>,
+    /// Names of fields that are in no request. They may be customers' data.
+    unknown_names: usize,
 }
 
 impl Reasons {
-    fn read_body(&mut self, body: &Value) {
-        match body {
-            Value::Object(fields) => self.read_fields("", fields, 0),
-            other => self.read_value("", other, 0),
-        }
-    }
-
-    fn read_fields(&mut self, parent: &str, fields: &Map<String, Value>, depth: usize) {
+    fn read_fields(&mut self, parent: &str, Struct { fields }: &Struct, depth: usize) {
         // `{"field": "customer_email", "message": "…"}`, as some APIs list their errors.
-        let field = fields.get("field").and_then(Value::as_str);
-        let named = field.map(|name| self.path(parent, name));
-        let parent = named.as_deref().unwrap_or(parent);
+        let field = match fields.get("field").map(|value| &value.kind) {
+            Some(Some(Kind::StringValue(name))) => Some(name),
+            _ => None,
+        };
+        let parent = match field {
+            Some(name) => self.path(parent, name),
+            None => parent,
+        };
         for (name, value) in fields {
             match name.as_str() {
                 "field" if field.is_some() => {}
@@ -82,24 +81,27 @@ impl Reasons {
                 // Reasons that are nobody's, or that hold others.
                 "detail" | "details" | "error" | "errors" | "message" | "messages"
                 | "non_field_errors" => self.read_value(parent, value, depth + 1),
-                _ => self.read_value(&self.path(parent, name), value, depth + 1),
+                _ => {
+                    let path = self.path(parent, name);
+                    self.read_value(path, value, depth + 1);
+                }
             }
         }
     }
 
     fn read_value(&mut self, field: &str, value: &Value, depth: usize) {
-        if depth > MAX_DEPTH || self.texts.len() + self.violations.len() >= MAX_VIOLATIONS {
+        if depth > MAX_DEPTH || self.texts.len() + self.violations.len() >= MAX_REASONS {
             return;
         }
-        match value {
-            Value::String(text) => self.push(field, text),
-            Value::Array(values) => {
-                for value in values {
+        match &value.kind {
+            Some(Kind::StringValue(text)) => self.push(field, text),
+            Some(Kind::ListValue(list)) => {
+                for value in &list.values {
                     self.read_value(field, value, depth + 1);
                 }
             }
-            Value::Object(fields) => self.read_fields(field, fields, depth),
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+            Some(Kind::StructValue(fields)) => self.read_fields(field, fields, depth),
+            None | Some(Kind::NullValue(_) | Kind::BoolValue(_) | Kind::NumberValue(_)) => {}
         }
     }
 
@@ -112,36 +114,52 @@ impl Reasons {
         }
     }
 
-    /// The path of a field, under its proto name where it has one. A name that doesn't look like
-    /// one is data, and is left out.
-    fn path(&self, parent: &str, name: &str) -> String {
-        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if name.is_empty() || name.len() > 64 || !name.chars().all(is_name) {
-            return parent.to_owned();
-        }
+    /// The path of a field in the proto. A name that no request has is counted and dropped: what is
+    /// said of it is said of what stands around it.
+    fn path<'a>(&mut self, parent: &'a str, name: &str) -> &'a str {
         match (parent, (self.field_paths)(name)) {
-            ("", Some(path)) => path.to_owned(),
-            ("", None) => name.to_owned(),
-            (parent, _) => format!("{parent}.{name}"),
+            ("", Some(path)) => path,
+            (parent, _) => {
+                self.unknown_names += 1;
+                parent
+            }
         }
+    }
+
+    /// The reasons that are no field's.
+    fn says(&self) -> Cow<'static, str> {
+        let mut says: Cow<'static, str> = match (self.texts.as_slice(), self.violations.len()) {
+            ([], 0) => return "its answer gives no reason that can be read".into(),
+            ([], _) => "the fields at fault are in the details".into(),
+            (texts, _) => texts.join(" ").into(),
+        };
+        if self.unknown_names > 0 {
+            let count = format!(
+                " (names of unknown fields left out: {})",
+                self.unknown_names
+            );
+            says.to_mut().push_str(&count);
+        }
+        says
     }
 }
 
-/// The text on one line and clipped, or `None` where it is markup or says nothing.
+/// The text on one line, or `None` where it is markup, says nothing, or is too long to be a reason.
 fn readable(text: &str) -> Option<String> {
     let is_markup = text.contains('<') && text.contains('>');
+    if is_markup || text.len() > MAX_TEXT {
+        return None;
+    }
     let words: Vec<&str> = text
         .split(|c: char| c.is_whitespace() || c.is_control())
+        .filter(|word| !word.is_empty())
         .collect();
-    let line: String = words.join(" ").chars().take(MAX_TEXT).collect();
-    let line = line.trim();
-    (!is_markup && !line.is_empty()).then(|| line.to_owned())
+    let line = words.join(" ");
+    (!line.is_empty()).then_some(line)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use bytes::Bytes;
     use http::StatusCode;
 
@@ -166,7 +184,11 @@ mod tests {
             ending: Ending::Complete,
             key_holder: KeyHolder::Gateway,
         };
-        let paths: FieldPaths = |name| (name == "customer_email").then_some("customer.email");
+        let paths: FieldPaths = |name| match name {
+            "customer_email" => Some("customer.email"),
+            "custom_properties" => Some("custom_properties"),
+            _ => None,
+        };
         error(Answer::BadRequest, &reply, paths)
     }
 
@@ -205,15 +227,34 @@ mod tests {
     #[test]
     fn nested_field_errors() {
         let body = r#"{"errors": {"customer_email": "Bad.", "custom_properties": {"colour": ["Bad too."]}}}"#;
-        let (_, mut violations) = read(body);
+        let (says, mut violations) = read(body);
         violations.sort();
         assert_eq!(
             violations,
             [
-                violation("custom_properties.colour", "Bad too."),
+                violation("custom_properties", "Bad too."),
                 violation("customer.email", "Bad.")
             ]
         );
+        assert_eq!(
+            says,
+            "the fields at fault are in the details (names of unknown fields left out: 1)"
+        );
+    }
+
+    #[test]
+    fn names_that_no_request_has_are_counted_and_dropped() {
+        for body in [
+            r#"{"cus_123XYZ": ["Taken."], "Joe": "Taken."}"#,
+            r#"{"errors": [{"field": "cus_123XYZ", "message": "Taken."}, {"Joe": "Taken."}]}"#,
+        ] {
+            let (says, violations) = read(body);
+            assert_eq!(violations, [], "{body}");
+            assert_eq!(
+                says, "Taken. Taken. (names of unknown fields left out: 2)",
+                "{body}"
+            );
+        }
     }
 
     #[test]

@@ -88,7 +88,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Watch<'_, D> {
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         if self.unknown.len() < MAX_UNKNOWN {
-            self.unknown.push(self.path.to_string());
+            self.unknown.push(self.path.clipped());
         }
         self.inner.deserialize_ignored_any(visitor)
     }
