@@ -27,6 +27,7 @@ mod subscription;
 mod test_site;
 #[cfg(test)]
 mod tests;
+mod tracker;
 mod welcome;
 
 use std::{
@@ -153,6 +154,7 @@ impl OnboardFlow {
         Router::new()
             .merge(customer::routes())
             .merge(subscription::routes())
+            .merge(tracker::routes())
             .method_not_allowed_fallback(async |method: Method| Answer::not_allowed(&method))
             .fallback(async || Answer::not_found())
             .layer(middleware::from_fn_with_state(self.clone(), record))

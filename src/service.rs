@@ -15,13 +15,17 @@ use crate::{
         CreateCustomerRequest, CreateCustomerResponse, DeleteCustomerRequest,
         DeleteCustomerResponse, UpdateCustomerRequest, UpdateCustomerResponse,
         customer_service_server::{CustomerService, CustomerServiceServer},
+        onboardflow::event::v1::{
+            RecordEventRequest, RecordEventResponse,
+            event_service_server::{EventService, EventServiceServer},
+        },
         onboardflow::subscription::v1::{
             CreateSubscriptionRequest, CreateSubscriptionResponse, UpdateSubscriptionRequest,
             UpdateSubscriptionResponse,
             subscription_service_server::{SubscriptionService, SubscriptionServiceServer},
         },
     },
-    translate::{Operation, customer, subscription},
+    translate::{Operation, customer, event, subscription},
     upstream::Upstream,
 };
 
@@ -87,6 +91,16 @@ impl SubscriptionService for Service {
     }
 }
 
+#[tonic::async_trait]
+impl EventService for Service {
+    async fn record_event(
+        &self,
+        request: Request<RecordEventRequest>,
+    ) -> Result<Response<RecordEventResponse>, Status> {
+        self.call::<event::Record>(request).await
+    }
+}
+
 impl Service {
     /// The RPCs, made with this upstream.
     #[must_use]
@@ -98,9 +112,11 @@ impl Service {
     #[must_use]
     pub fn routes(self, max_request_bytes: usize) -> Routes {
         let customers = CustomerServiceServer::new(self.clone());
-        let subscriptions = SubscriptionServiceServer::new(self);
+        let subscriptions = SubscriptionServiceServer::new(self.clone());
+        let events = EventServiceServer::new(self);
         Routes::new(served!(customers, max_request_bytes))
             .add_service(served!(subscriptions, max_request_bytes))
+            .add_service(served!(events, max_request_bytes))
     }
 
     /// Takes the request apart before the future begins, which would hold all of it to its end.

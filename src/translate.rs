@@ -5,6 +5,7 @@ mod bounds;
 pub mod customer;
 mod decimal;
 mod envelope;
+pub mod event;
 mod json;
 mod path;
 mod redact;

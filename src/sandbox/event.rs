@@ -12,21 +12,22 @@ use sha1::{Digest as _, Sha1};
 /// A call that was taken.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Taken {
-    id: i64,
+    pub(super) id: i64,
     /// Unix milliseconds.
-    at: i64,
+    pub(super) at: i64,
 }
 
-/// The reply, around the data that a kind of record has.
+/// The reply around an event.
 #[derive(Serialize)]
-pub(super) struct Envelope<'a, D> {
+pub(super) struct Envelope<E> {
     success: bool,
-    data: Event<'a, D>,
+    data: E,
 }
 
+/// The event of a provider, around the data that its kind of record has.
 #[expect(clippy::struct_field_names, reason = "the names are the JSON's")]
 #[derive(Serialize)]
-struct Event<'a, D> {
+pub(super) struct Event<'a, D> {
     id: i64,
     event_provider: &'static str,
     site_user: SiteUser,
@@ -55,6 +56,15 @@ struct Meta<D> {
     created: i64,
 }
 
+impl<E> Envelope<E> {
+    pub(super) fn around(event: E) -> Self {
+        Self {
+            success: true,
+            data: event,
+        }
+    }
+}
+
 impl Taken {
     pub(super) fn now(id: i64) -> Self {
         #[expect(clippy::disallowed_methods, reason = "events bear the time of day")]
@@ -72,27 +82,24 @@ impl Taken {
         event_date: i64,
         kind: &'static str,
         data: D,
-    ) -> Envelope<'a, D> {
-        Envelope {
-            success: true,
-            data: Event {
-                id: self.id,
-                event_provider: "API",
-                site_user: SiteUser {},
-                site_hash: site_key,
-                session_id: format!("{site_key}-{}", self.at.div_euclid(1000)),
-                event_date: event_date * 1000,
-                event_value: self.value(site_key),
-                event_type: "PROVIDER_EVENT",
-                event_meta: Meta {
-                    data,
-                    r#type: kind,
-                    created: event_date,
-                },
-                updated: self.at,
-                created: self.at,
+    ) -> Envelope<Event<'a, D>> {
+        Envelope::around(Event {
+            id: self.id,
+            event_provider: "API",
+            site_user: SiteUser {},
+            site_hash: site_key,
+            session_id: format!("{site_key}-{}", self.at.div_euclid(1000)),
+            event_date: event_date * 1000,
+            event_value: self.value(site_key),
+            event_type: "PROVIDER_EVENT",
+            event_meta: Meta {
+                data,
+                r#type: kind,
+                created: event_date,
             },
-        }
+            updated: self.at,
+            created: self.at,
+        })
     }
 
     /// 40 hex digits that differ from event to event. What the real API hashes is not known.

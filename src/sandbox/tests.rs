@@ -5,6 +5,7 @@
 mod refusals;
 mod subscriptions;
 mod test_sites;
+mod tracked;
 mod writes;
 
 use std::{fmt::Write as _, io, net::Ipv4Addr, time::Duration};

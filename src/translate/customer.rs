@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     Decoded, Operation,
-    envelope::{self, Event},
+    envelope::{self, Event, Meta},
     json::{self, AsJson, FromJson},
     path::Path,
     rejection::FieldPaths,
@@ -317,7 +317,7 @@ fn decode(
     })
 }
 
-fn customer_event(event: Event<EventDataJson>) -> Result<CustomerEvent, Error> {
+fn customer_event(event: Event<Meta<EventDataJson>>) -> Result<CustomerEvent, Error> {
     Ok(CustomerEvent {
         id: event.id.map(|id| id.0).unwrap_or_default(),
         event_provider: event.event_provider.unwrap_or_default(),

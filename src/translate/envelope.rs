@@ -22,15 +22,15 @@ use crate::{
 
 /// The envelope. Any field may be missing or null.
 #[derive(Debug, Deserialize)]
-struct Envelope<D> {
+struct Envelope<M> {
     success: Option<bool>,
-    data: Option<Event<D>>,
+    data: Option<Event<M>>,
 }
 
-/// The event in an envelope, with the data that its kind of record has.
+/// The event in an envelope, with what it is about: [`Meta`], or what a caller sent.
 #[expect(clippy::struct_field_names, reason = "the names are the JSON's")]
 #[derive(Debug, Deserialize)]
-pub(super) struct Event<D> {
+pub(super) struct Event<M> {
     pub(super) id: Option<Id>,
     pub(super) event_provider: Option<String>,
     pub(super) site_user: Option<FromJson>,
@@ -39,7 +39,7 @@ pub(super) struct Event<D> {
     pub(super) event_date: Option<Millis>,
     pub(super) event_value: Option<String>,
     pub(super) event_type: Option<String>,
-    pub(super) event_meta: Option<Meta<D>>,
+    pub(super) event_meta: Option<M>,
     pub(super) updated: Option<Millis>,
     pub(super) created: Option<Millis>,
 }
@@ -49,7 +49,7 @@ pub(super) struct Event<D> {
 #[serde(transparent)]
 pub(super) struct Id(#[serde(deserialize_with = "whole_number")] pub(super) i64);
 
-/// What an event is about.
+/// What an event of the API is about, with the data that its kind of record has.
 #[derive(Debug, Deserialize)]
 pub(super) struct Meta<D> {
     pub(super) data: Option<D>,
@@ -61,11 +61,11 @@ pub(super) struct Meta<D> {
 /// always an event where the effect asks for one.
 ///
 /// `field_paths` turns the name of a field of the request's JSON into its path in the proto.
-pub(super) fn open<D: DeserializeOwned>(
+pub(super) fn open<M: DeserializeOwned>(
     reply: &Reply,
     effect: Effect,
     field_paths: rejection::FieldPaths,
-) -> Result<Decoded<Option<Event<D>>>, Error> {
+) -> Result<Decoded<Option<Event<M>>>, Error> {
     let says_nothing = reply.ending == Ending::Complete && reply.body.is_empty();
     if reply.status.is_success() && says_nothing && !effect.answers_with_event() {
         return Ok(Decoded {
@@ -76,7 +76,7 @@ pub(super) fn open<D: DeserializeOwned>(
     if let Some(answer) = Answer::of_status(reply.status, effect, reply.key_holder) {
         return Err(rejection::error(answer, reply, field_paths));
     }
-    let opened = match (reply.ending, parse::<Envelope<D>>(&reply.body)) {
+    let opened = match (reply.ending, parse::<Envelope<M>>(&reply.body)) {
         (Ending::Complete, Ok(opened)) => opened,
         (Ending::Complete | Ending::TooLarge | Ending::CutShort, parsed) => {
             return Err(unreadable(reply, parsed.err(), field_paths));

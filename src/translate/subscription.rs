@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Decoded, Operation,
     decimal::{AsNumber, Digits, is_decimal},
-    envelope::{self, Event},
+    envelope::{self, Event, Meta},
     rules,
     time::{Seconds, timestamp},
 };
@@ -273,7 +273,7 @@ fn decode(reply: &Reply, effect: Effect) -> Result<Decoded<Option<SubscriptionEv
     })
 }
 
-fn subscription_event(event: Event<EventDataJson>) -> Result<SubscriptionEvent, Error> {
+fn subscription_event(event: Event<Meta<EventDataJson>>) -> Result<SubscriptionEvent, Error> {
     Ok(SubscriptionEvent {
         id: event.id.map(|id| id.0).unwrap_or_default(),
         event_provider: event.event_provider.unwrap_or_default(),

@@ -4,6 +4,7 @@ mod beside;
 mod calls;
 mod deletes;
 mod errors;
+mod events;
 mod replies;
 mod requests;
 mod subscriptions;
