@@ -312,6 +312,12 @@ impl Ledger {
         }
     }
 
+    /// The time by its clock.
+    #[must_use]
+    pub fn now(&self) -> SystemTime {
+        (self.0.now)()
+    }
+
     /// Ends with what is to be written written, or with a short wait.
     pub async fn close(&self) {
         self.0.work.close();

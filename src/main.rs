@@ -241,11 +241,12 @@ fn block_on(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
 }
 
 async fn serve(config: &ServeConfig, seen: &Seen) -> Result<(), Failure> {
-    let upstream = Upstream::new(&config.upstream, &seen.telemetry.metrics)?;
     let ledger = match &config.ledger {
         Some(config) => Some(Ledger::follow(config).await?),
         None => None,
     };
+    let metrics = &seen.telemetry.metrics;
+    let upstream = Upstream::new(&config.upstream, ledger.clone(), metrics)?;
     let gateway = Gateway::open(&config.process, seen).await?;
     Ok(gateway.run(upstream, ledger).await?)
 }
@@ -274,7 +275,6 @@ async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
             credentials,
         )
     };
-    let upstream = Upstream::new(&upstream, &seen.telemetry.metrics)?;
 
     // The emulated API outlives the gateway, so that calls in flight can finish.
     let (drained, until_drained) = oneshot::channel::<()>();
@@ -291,6 +291,7 @@ async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
             None
         }
     };
+    let upstream = Upstream::new(&upstream, ledger.clone(), &seen.telemetry.metrics)?;
     gateway.run(upstream, ledger).await?;
     drop(drained);
     emulated.await??;
@@ -321,7 +322,6 @@ impl<'a> Gateway<'a> {
 
     /// Serves until it is told to stop, and has drained.
     async fn run(self, upstream: Upstream, ledger: Option<Ledger>) -> io::Result<()> {
-        let upstream = upstream.remembering(ledger.clone());
         let max_bytes = self.config.max_request_bytes;
         let routes = move || Service::new(upstream.for_worker()).routes(max_bytes);
         let ended = server::run(self.listener, self.stop, routes, self.config, &self.handles).await;

@@ -21,7 +21,7 @@ use self::{
     breaker::Breaker,
     credentials::{Key, KeyRing},
     http::Http,
-    quota::Quota,
+    quota::{Counted, Quota},
     retry::{Backoff, Budget},
 };
 pub use self::{breaker::BreakerConfig, dial::Resolver, once::Outcome};
@@ -77,11 +77,19 @@ struct Shared {
 impl Upstream {
     /// Prepares all that calls have in common. Opens no connection yet. Keys in files are followed
     /// on the runtime that this is called in.
-    pub fn new(config: &UpstreamConfig, metrics: &Metrics) -> Result<Self, BuildError> {
+    pub fn new(
+        config: &UpstreamConfig,
+        ledger: Option<Ledger>,
+        metrics: &Metrics,
+    ) -> Result<Self, BuildError> {
+        let quota = Quota::new(config.daily_quota, config.heed_retry_after);
         let shared = Shared {
             keys: KeyRing::new(&config.credentials, &metrics.secrets)?,
             breaker: Breaker::new(config.breaker, metrics.upstream.clone()),
-            quota: Quota::new(config.daily_quota, config.heed_retry_after),
+            quota: match &ledger {
+                Some(ledger) => quota.together(ledger.clone()),
+                None => quota,
+            },
             budget: Budget::new(),
             backoff: Backoff::default(),
             max_attempts: config.max_attempts,
@@ -90,20 +98,17 @@ impl Upstream {
             attempts: metrics.upstream.attempts(&config.base_url),
         };
         let shared = Arc::new(shared);
+        if ledger.is_some() {
+            tokio::spawn(Quota::follow(Arc::downgrade(&shared)));
+        }
         if config.daily_quota.is_some() {
             metrics.collect(quota::Left(Arc::downgrade(&shared)));
         }
         Ok(Self {
             http: Http::new(config)?,
             shared,
-            ledger: None,
+            ledger,
         })
-    }
-
-    /// The same, with a memory for writes that name themselves.
-    #[must_use]
-    pub fn remembering(self, ledger: Option<Ledger>) -> Self {
-        Self { ledger, ..self }
     }
 
     /// The same for another worker: with connections of its own, as those belong to the runtime
@@ -136,8 +141,10 @@ impl Upstream {
         call: &Call,
         key: &Key,
         context: &Context,
+        counted: Option<Counted<'_>>,
     ) -> Result<Op::Response, Error> {
-        let ended = self.attempt(call, key, Op::INTENT.effect, context).await?;
+        let effect = Op::INTENT.effect;
+        let ended = self.attempt(call, key, effect, context, counted).await?;
         let decoded = Op::decode(ended.reply).map_err(|mut error| {
             translate::redact(&mut error, call, &key.authorization);
             if is_our_key(error.kind) {

@@ -53,8 +53,9 @@ pub(super) struct UpstreamArgs {
     /// Tries in all at one call, where a retry is safe.
     #[arg(long, value_name = "N", default_value = "3", value_parser = checked(attempts))]
     pub(super) max_attempts: Checked<u32>,
-    /// Calls that this instance makes at most with one API key a day (UTC), to stay within
-    /// OnboardFlow's plan: with several instances, each counts its own. Unlimited unless given.
+    /// Calls that are made at most with one API key a day (UTC), to stay within OnboardFlow's plan.
+    /// With several instances each counts its own, unless they share a --ledger. Unlimited unless
+    /// given.
     #[arg(long, value_name = "N", value_parser = checked(quota))]
     pub(super) daily_quota: Option<Checked<u64>>,
 }

@@ -3,13 +3,15 @@
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 
 use sqlx::{AnyConnection, Error, Row as _, any::AnyRow, query};
+use tokio::time::timeout;
+use tracing::warn;
 
 use super::{
-    DAY, Failure, Ledger, millis,
+    DAY, Failure, Ledger, STORE_TIMEOUT, millis,
     seal::{self, HASH},
     store::Store,
     time,
@@ -58,28 +60,36 @@ impl Ledger {
         self.run(async move { shared.store.take(take).await }).await
     }
 
-    /// Gives a call back that never left.
-    pub async fn give_back(&self, take: Take) -> Result<(), Failure> {
+    /// Gives a call back that never left. Nobody waits for it.
+    pub fn give_back(&self, take: Take) {
         let shared = Arc::clone(&self.0);
-        self.run(async move { shared.store.give_back(&take.account, take.day).await })
-            .await
+        self.note(async move { shared.store.give_back(&take.account, take.day).await });
     }
 
-    /// Notes that OnboardFlow refuses an API key until then, or takes calls with it again.
-    pub async fn note_spent(
-        &self,
-        account: Account,
-        until: Option<SystemTime>,
-    ) -> Result<(), Failure> {
+    /// Notes that OnboardFlow refuses an API key for so long, or takes calls with it again. Nobody
+    /// waits for it.
+    pub fn note_spent(&self, account: Account, delay: Option<Duration>) {
         let shared = Arc::clone(&self.0);
-        let until = until.map(|until| millis(until.duration_since(UNIX_EPOCH).unwrap_or_default()));
-        self.run(async move {
+        let until = delay.map(|delay| shared.now().saturating_add(millis(delay)));
+        self.note(async move {
             match until {
                 Some(until) => shared.store.spent(&account, until).await,
                 None => shared.store.renewed(&account).await,
             }
-        })
-        .await
+        });
+    }
+
+    fn note(&self, work: impl Future<Output = Result<(), sqlx::Error>> + Send + 'static) {
+        let shared = &self.0;
+        let work = async move {
+            if let Err(error) = timeout(STORE_TIMEOUT, work)
+                .await
+                .unwrap_or(Err(Error::PoolTimedOut))
+            {
+                warn!(%error, "the ledger did not take a note about the quota");
+            }
+        };
+        drop(shared.work.spawn_on(work, &shared.runtime));
     }
 
     /// The API keys that OnboardFlow refuses, and until when.

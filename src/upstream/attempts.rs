@@ -7,6 +7,7 @@ use super::{
     breaker::Health,
     credentials::Key,
     http::Failure,
+    quota::Counted,
     retry::{self, Decision, Means, Outcome, Reached, Reservation, Why},
 };
 use crate::{
@@ -33,6 +34,7 @@ impl Upstream {
         key: &Key,
         effect: Effect,
         context: &Context,
+        mut counted: Option<Counted<'_>>,
     ) -> Result<Answered, Error> {
         self.shared.budget.deposit();
         let most = self.most_attempts(context);
@@ -45,7 +47,10 @@ impl Upstream {
             let may_repeat = effect.may_repeat() && made + 1 < most;
             let reserved = may_repeat.then(|| self.shared.budget.reserve()).flatten();
             let makes_room = reserved.is_some();
-            let ended = match self.admitted(call, key, context, makes_room).await {
+            let ended = match self
+                .admitted(call, key, context, (makes_room, counted.take()))
+                .await
+            {
                 Ok(ended) => ended,
                 // What came before says more than that no further attempt was allowed.
                 Err(refusal) => return before.map_or(Err(refusal), |last| conclude(last, effect)),
@@ -74,16 +79,19 @@ impl Upstream {
         call: &Call,
         key: &Key,
         context: &Context,
-        makes_room: bool,
+        (makes_room, counted): (bool, Option<Counted<'_>>),
     ) -> Result<Result<Reply, Failure>, Error> {
         let shared = &*self.shared;
         let permit = shared
             .breaker
             .admit(&call.site_key)
             .map_err(|delay| Error::new(Refusal::CircuitOpen).retry_after(delay))?;
-        let _counted = shared
-            .quota
-            .admit(key, context.caller.as_deref(), &context.progress)?;
+        let caller = context.caller.as_deref();
+        let _counted = match counted {
+            // With the reservation of its name.
+            Some(counted) => counted.allowed(caller)?,
+            None => shared.quota.admit(key, caller, &context.progress).await?,
+        };
         let attempt = shared.attempts.begin(call, context);
         let sent = self.http.send(call, key, context, &attempt, makes_room);
         let ended = sent.await;

@@ -45,14 +45,17 @@ impl Upstream {
         context: &Context,
     ) -> Result<Outcome<Op::Response>, Error> {
         let Some(id) = &call.request_id else {
-            let sent = self.send::<Op>(call, key, context).await;
+            let sent = self.send::<Op>(call, key, context, None).await;
             return sent.map(Outcome::fresh);
         };
-        let reservation = match self.begin::<Op>(id, call, context).await? {
+        let reservation = match self.begin::<Op>(id, call, key, context).await? {
             Ok(reservation) => reservation,
             Err(replayed) => return Ok(replayed),
         };
-        let ended = self.send::<Op>(call, key, context).await;
+        let counted = reservation.counted();
+        let quota = &self.shared.quota;
+        let counted = counted.map(|taken| quota.counted(key, &context.progress, taken));
+        let ended = self.send::<Op>(call, key, context, counted).await;
         // What can't be noted in time is noted without its caller.
         let _ = timeout_at(give_up(context), note(reservation, &ended)).await;
         ended.map(Outcome::fresh)
@@ -63,6 +66,7 @@ impl Upstream {
         &self,
         id: &str,
         call: &Call,
+        key: &Key,
         context: &Context,
     ) -> Result<Result<Reservation, Outcome<Op::Response>>, Error> {
         let Some(ledger) = &self.ledger else {
@@ -81,8 +85,9 @@ impl Upstream {
             ],
             may_repeat: Op::INTENT.effect.may_repeat(),
         };
+        let take = self.shared.quota.take_for(key);
         let times = (give_up(context), context.deadline);
-        let begun = ledger.begin(&write, None, &context.progress, times).await;
+        let begun = ledger.begin(&write, take, &context.progress, times).await;
         let begun = begun.map_err(|cause| Error::new(Refusal::LedgerUnavailable).because(cause))?;
         match begun {
             Begun::Reserved(reservation) => Ok(Ok(reservation)),
@@ -104,7 +109,10 @@ impl Upstream {
                 violations: vec![Violation::new("request_id", "names another write already")],
                 ..Error::new(Refusal::RequestIdReused)
             }),
-            Begun::QuotaSpent => Err(Error::new(Refusal::QuotaSpent)),
+            Begun::QuotaSpent => {
+                let midnight = self.shared.quota.until_midnight();
+                Err(Error::new(Refusal::QuotaSpent).retry_after(midnight))
+            }
         }
     }
 }

@@ -2,7 +2,10 @@
 //!
 //! Two things are known of a key. OnboardFlow's own word: after a 429 with `Retry-After` the key is
 //! spent until then, and one call now and then finds out whether it still is. And with
-//! `--daily-quota` this instance's count of the calls that it made with the key since midnight UTC.
+//! `--daily-quota` the count of the calls that were made with the key since midnight UTC: by this
+//! instance, or by all that share a ledger ([`shared`]).
+
+mod shared;
 
 use std::{
     collections::HashMap,
@@ -23,11 +26,13 @@ use prometheus_client::{
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use self::shared::Shares;
 use super::{Shared, credentials::Key};
 use crate::{
     callers::{Allotment, Caller, Counts, Owner, Spent as NoMore},
     context::Progress,
     error::{Error, Refusal, Sent},
+    ledger::{Account as Hash, Take},
 };
 
 /// The longest that OnboardFlow is taken at its word: quotas are per day.
@@ -45,6 +50,8 @@ pub(super) struct Quota {
     daily: Option<u64>,
     heed_retry_after: bool,
     now: fn() -> SystemTime,
+    /// What is known together with others.
+    shares: Option<Shares>,
     /// Whether there is anything to look up.
     in_use: AtomicBool,
     keys: Mutex<HashMap<u64, Account>>,
@@ -58,12 +65,18 @@ struct Account {
     owners: HashMap<Owner, u64>,
     warned: bool,
     spent: Option<Spent>,
+    /// What the ledger calls it.
+    hash: Option<Hash>,
+    /// Calls that the ledger has yet to be told of.
+    owed: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Spent {
     until: Instant,
     probe_at: Instant,
+    /// Whether the ledger has it, so that it ends when it is gone from there.
+    shared: bool,
 }
 
 /// A call that was counted, on this day. Dropped while nothing of it left, it counts no more.
@@ -74,6 +87,8 @@ pub(super) struct Counted<'a> {
     day: Option<u64>,
     owner: Option<Owner>,
     progress: &'a Progress,
+    /// What the ledger counted, if it did.
+    taken: Option<Take>,
 }
 
 impl Quota {
@@ -87,13 +102,27 @@ impl Quota {
             daily,
             heed_retry_after,
             now,
+            shares: None,
             in_use: AtomicBool::new(daily.is_some()),
             keys: Mutex::default(),
         }
     }
 
     /// Leave for a caller to make a call with this key, which is counted; or why not, and until when.
-    pub(super) fn admit<'a>(
+    pub(super) async fn admit<'a>(
+        &'a self,
+        key: &'a Key,
+        caller: Option<&Caller>,
+        progress: &'a Progress,
+    ) -> Result<Counted<'a>, Error> {
+        match self.ask_ledger(key) {
+            Some(take) => self.admit_together(key, caller, progress, take).await,
+            None => self.admit_alone(key, caller, progress),
+        }
+    }
+
+    /// The same, as this instance knows it.
+    fn admit_alone<'a>(
         &'a self,
         key: &'a Key,
         caller: Option<&Caller>,
@@ -105,13 +134,14 @@ impl Quota {
             day,
             owner,
             progress,
+            taken: None,
         };
         if !self.in_use.load(Ordering::Relaxed) {
             return Ok(counted(None, None));
         }
         let now = self.seconds();
         let mut keys = self.keys();
-        let Some(account) = account(&mut keys, key, now / DAY) else {
+        let Some(account) = self.account(&mut keys, key, now / DAY) else {
             return Ok(counted(None, None));
         };
         let spent = |delay| Error::new(Refusal::QuotaSpent).retry_after(delay);
@@ -122,17 +152,20 @@ impl Quota {
         let allotment = caller.and_then(|caller| caller.allotment(daily));
         account
             .check_left(daily, allotment.as_ref())
-            .map_err(|no_more| {
-                let refusal = match no_more {
-                    NoMore::Day => Refusal::QuotaSpent,
-                    NoMore::Share => Refusal::CallerQuotaSpent,
-                };
-                Error::new(refusal).retry_after(Duration::from_secs(DAY - now % DAY))
-            })?;
+            .map_err(|no_more| self.no_more(no_more))?;
         let owner = allotment.map(|allotment| allotment.owner);
         account.count(owner.clone());
+        account.owed += u64::from(self.shares.is_some());
         account.warn(daily, &key.name);
         Ok(counted(Some(account.day), owner))
+    }
+
+    fn no_more(&self, no_more: NoMore) -> Error {
+        let refusal = match no_more {
+            NoMore::Day => Refusal::QuotaSpent,
+            NoMore::Share => Refusal::CallerQuotaSpent,
+        };
+        Error::new(refusal).retry_after(self.until_midnight())
     }
 
     /// Calls that `--daily-quota` leaves a key today.
@@ -189,7 +222,7 @@ impl Quota {
     fn spent(&self, key: &Key, delay: Duration) {
         let now = Instant::now();
         let mut keys = self.keys();
-        let Some(account) = account(&mut keys, key, self.seconds() / DAY) else {
+        let Some(account) = self.account(&mut keys, key, self.seconds() / DAY) else {
             return;
         };
         let until = now + delay.min(LONGEST);
@@ -199,8 +232,12 @@ impl Quota {
         account.spent = Some(Spent {
             until,
             probe_at: now + PROBE_EVERY,
+            shared: false,
         });
+        let hash = account.hash;
+        drop(keys);
         self.in_use.store(true, Ordering::Relaxed);
+        self.tell_spent(hash, Some(delay.min(LONGEST)));
     }
 
     fn renewed(&self, key: &Key) {
@@ -209,7 +246,35 @@ impl Quota {
             && account.spent.take().is_some()
         {
             info!(key = %key.name, "OnboardFlow takes calls again");
+            let hash = account.hash;
+            drop(keys);
+            self.tell_spent(hash, None);
         }
+    }
+
+    /// A key's account, unless there are too many of other keys.
+    fn account<'a>(
+        &self,
+        keys: &'a mut HashMap<u64, Account>,
+        key: &Key,
+        today: u64,
+    ) -> Option<&'a mut Account> {
+        if keys.len() >= MAX_KEYS && !keys.contains_key(&key.id) {
+            let now = Instant::now();
+            let is_spent = |account: &Account| account.spent.is_some_and(|spent| now < spent.until);
+            keys.retain(|_, account| {
+                account.day == today && account.calls > 0 || is_spent(account)
+            });
+            if keys.len() >= MAX_KEYS {
+                return None;
+            }
+        }
+        let account = keys.entry(key.id).or_default();
+        account.begin(today);
+        if let Some(shares) = &self.shares {
+            shares.introduce(account, key);
+        }
+        Some(account)
     }
 
     fn seconds(&self) -> u64 {
@@ -222,34 +287,22 @@ impl Quota {
     }
 }
 
-/// A key's account, unless there are too many of other keys.
-fn account<'a>(
-    keys: &'a mut HashMap<u64, Account>,
-    key: &Key,
-    today: u64,
-) -> Option<&'a mut Account> {
-    if keys.len() >= MAX_KEYS && !keys.contains_key(&key.id) {
-        let now = Instant::now();
-        let is_spent = |account: &Account| account.spent.is_some_and(|spent| now < spent.until);
-        keys.retain(|_, account| account.day == today && account.calls > 0 || is_spent(account));
-        if keys.len() >= MAX_KEYS {
-            return None;
-        }
-    }
-    let account = keys.entry(key.id).or_default();
-    account.begin(today);
-    Some(account)
-}
-
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
-        let Some(day) = self.day else { return };
         // After an attempt that left, a second one stays counted that did not.
-        if self.progress.sent() == Sent::No
-            && let Some(account) = self.quota.keys().get_mut(&self.key.id)
+        let (Some(day), Sent::No) = (self.day, self.progress.sent()) else {
+            return;
+        };
+        if let Some(account) = self.quota.keys().get_mut(&self.key.id)
             && account.day == day
         {
             account.uncount(self.owner.as_ref());
+            if self.taken.is_none() {
+                account.owed = account.owed.saturating_sub(1);
+            }
+        }
+        if let Some(take) = self.taken {
+            self.quota.give_back(take);
         }
     }
 }
@@ -266,7 +319,7 @@ impl Collector for Left {
         };
         let mut family = encoder.encode_descriptor(
             "onboardflow_gateway_upstream_quota_left",
-            "Calls that --daily-quota leaves a key today, as this instance counts them",
+            "Calls that --daily-quota leaves a key today, as this instance, or the ledger, counts them",
             None,
             MetricType::Gauge,
         )?;
@@ -320,6 +373,7 @@ impl Account {
             self.day = today;
             self.calls = 0;
             self.owners.clear();
+            self.owed = 0;
             self.warned = false;
         }
     }

@@ -8,13 +8,14 @@ use std::{
 };
 
 use onboardflow_gateway::{
-    config::Location,
+    config::{AuthScheme, Credentials, Location},
     ledger::Ledger,
     proto::{
         CreateCustomerRequest, CreateCustomerResponse, DeleteCustomerRequest, UpdateCustomerRequest,
     },
     service::REPLAYED,
 };
+use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt as _, sync::Notify, task::JoinSet};
 use tonic::{Code, Request, Response, Status};
@@ -480,4 +481,157 @@ async fn nothing_of_a_customer_and_no_key_is_in_the_files() {
         assert!(!holds(secret), "{secret} can be read");
     }
     gateway.stop().await;
+}
+
+/// Over replicas and restarts, with names and without.
+#[tokio::test]
+async fn a_quota_is_exact_over_replicas_and_restarts() {
+    for store in Store::all() {
+        let upstream = upstream([]).await;
+        let key = fresh_id();
+        let start = async || {
+            let mut config = Config::new(upstream.url());
+            config.upstream.daily_quota = Some(50);
+            // An account that no other test has.
+            config.upstream.credentials = Credentials::Gateway {
+                token: SecretString::from(key.clone()),
+                scheme: AuthScheme::Token,
+            };
+            config.ledger = Some(Ledger::new(&store.0).unwrap());
+            Gateway::start(config).await
+        };
+        let replicas = [start().await, start().await];
+        let mut callers = JoinSet::new();
+        for caller in 0..64 {
+            let mut client = replicas[caller % 2].client().await;
+            let id = if caller % 4 < 2 {
+                fresh_id()
+            } else {
+                String::new()
+            };
+            callers.spawn(async move { client.create_customer(create(&id)).await });
+        }
+        let answers = callers.join_all().await;
+        assert_eq!(upstream.received().len(), 50);
+        assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 50);
+        for status in answers.into_iter().filter_map(Result::err) {
+            assert_told(
+                &status,
+                Code::ResourceExhausted,
+                "UPSTREAM_QUOTA_EXHAUSTED",
+                "not_sent",
+            );
+        }
+        for gateway in replicas {
+            gateway.stop().await;
+        }
+        let restarted = start().await;
+        for id in [String::new(), fresh_id()] {
+            let status = refusal(restarted.create(create(&id)).await);
+            assert_told(
+                &status,
+                Code::ResourceExhausted,
+                "UPSTREAM_QUOTA_EXHAUSTED",
+                "not_sent",
+            );
+        }
+        restarted.stop().await;
+        assert_eq!(upstream.received().len(), 50);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_never_left_is_given_back_to_the_ledger() {
+    let store = Store::sqlite();
+    let upstream = upstream([]).await;
+    let start = async |url: &Url| {
+        let mut config = Config::new(url.clone());
+        config.upstream.daily_quota = Some(1);
+        config.ledger = Some(Ledger::new(&store.0).unwrap());
+        Gateway::start(config).await
+    };
+    let alone = start(&nobody().await).await;
+    for id in [String::new(), fresh_id()] {
+        assert_told(
+            &refusal(alone.create(create(&id)).await),
+            Code::Unavailable,
+            "UPSTREAM_UNREACHABLE",
+            "not_sent",
+        );
+        let ledger = Ledger::new(&store.0).unwrap();
+        while ledger
+            .calls_today()
+            .await
+            .unwrap()
+            .iter()
+            .any(|(_, calls)| *calls > 0)
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+    alone.stop().await;
+    let gateway = start(&upstream.url()).await;
+    gateway.create(create_request()).await.unwrap();
+    let status = refusal(gateway.create(create_request()).await);
+    assert_told(
+        &status,
+        Code::ResourceExhausted,
+        "UPSTREAM_QUOTA_EXHAUSTED",
+        "not_sent",
+    );
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn without_its_ledger_a_gateway_counts_alone() {
+    let upstream = upstream([]).await;
+    let mut config = Config::new(upstream.url());
+    config.upstream.daily_quota = Some(2);
+    let unreachable = Location::parse("postgres://gateway@127.0.0.1:1/ledger").unwrap();
+    config.ledger = Some(Ledger::new(&unreachable).unwrap());
+    let gateway = Gateway::start(config).await;
+    for _ in 0..2 {
+        gateway.create(create_request()).await.unwrap();
+    }
+    let status = refusal(gateway.create(create_request()).await);
+    assert_told(
+        &status,
+        Code::ResourceExhausted,
+        "UPSTREAM_QUOTA_EXHAUSTED",
+        "not_sent",
+    );
+    gateway.stop().await;
+    assert_eq!(upstream.received().len(), 2);
+}
+
+#[tokio::test]
+async fn a_spent_day_is_known_to_all_replicas() {
+    let store = Store::sqlite();
+    let spent = response(429, &[JSON, ("retry-after", "3600")], "{}");
+    let refusing = Upstream::saying(spent).await;
+    let taking = upstream([]).await;
+    let [first, second] = [
+        store.gateway(&refusing.url()).await,
+        store.gateway(&taking.url()).await,
+    ];
+    refusal(first.create(create_request()).await);
+    let told_of = async || second.create(create_request()).await;
+    let until = tokio::time::Instant::now() + Duration::from_secs(60);
+    let status = loop {
+        match told_of().await {
+            Err(status) => break status,
+            Ok(_) if tokio::time::Instant::now() < until => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Ok(_) => panic!("the second replica never learnt of it"),
+        }
+    };
+    assert_told(
+        &status,
+        Code::ResourceExhausted,
+        "UPSTREAM_QUOTA_EXHAUSTED",
+        "not_sent",
+    );
+    first.stop().await;
+    second.stop().await;
 }

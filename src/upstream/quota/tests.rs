@@ -18,7 +18,7 @@ fn key(id: u64) -> Key {
 fn admit(quota: &Quota, id: u64) -> Result<(), u64> {
     let progress = Progress::default();
     progress.sending();
-    let admitted = quota.admit(&key(id), None, &progress).map(drop);
+    let admitted = quota.admit_alone(&key(id), None, &progress).map(drop);
     admitted.map_err(|error| error.retry_after.unwrap().as_secs())
 }
 
@@ -68,12 +68,12 @@ async fn a_day_has_so_many_calls() {
 async fn a_call_that_never_left_was_counted() {
     let quota = Quota::new(Some(1), true);
     let (key, progress) = (key(1), Progress::default());
-    let counted = quota.admit(&key, None, &progress).unwrap();
+    let counted = quota.admit_alone(&key, None, &progress).unwrap();
     assert_eq!(quota.left(&key), Some(0));
     drop(counted);
     assert_eq!(quota.left(&key), Some(1));
 
-    let counted = quota.admit(&key, None, &progress).unwrap();
+    let counted = quota.admit_alone(&key, None, &progress).unwrap();
     progress.sending();
     drop(counted);
     assert_eq!(quota.left(&key), Some(0));
@@ -89,7 +89,7 @@ async fn a_call_that_never_left_is_given_back_to_its_day() {
         ..Quota::new(Some(3), true)
     };
     let (key, progress) = (key(1), Progress::default());
-    let yesterdays = quota.admit(&key, None, &progress).unwrap();
+    let yesterdays = quota.admit_alone(&key, None, &progress).unwrap();
     DAYS.fetch_add(1, Ordering::Relaxed);
     admit(&quota, 1).unwrap();
     drop(yesterdays);

@@ -68,8 +68,7 @@ impl Gateway {
 
     pub async fn start(config: Config) -> Self {
         let metrics = &config.telemetry.metrics;
-        let upstream = Upstream::new(&config.upstream, metrics).unwrap();
-        let upstream = upstream.remembering(config.ledger);
+        let upstream = Upstream::new(&config.upstream, config.ledger, metrics).unwrap();
         let max_bytes = config.server.max_request_bytes;
         let routes = move || Service::new(upstream.for_worker()).routes(max_bytes);
         Self::seen(routes, config.server, &config.telemetry).await
