@@ -20,13 +20,13 @@ mod store;
 
 use std::{
     error::Error as StdError,
-    io,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use tokio::{
     runtime::Handle,
+    sync::Semaphore,
     time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
@@ -45,6 +45,7 @@ use self::{
 use crate::{
     config::{LedgerConfig, Location},
     context::Progress,
+    telemetry::{LedgerAnswer, LedgerMetrics, Metrics},
 };
 
 /// Longest wait for the store.
@@ -53,8 +54,8 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(15);
 /// Waits between looks at a write that is under way elsewhere: the first, and the longest.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
-/// The wait between looks for what is to be forgotten.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// The wait between looks for what is to be shown, and what is to be forgotten.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// Milliseconds of a day.
 const DAY: i64 = 24 * 3600 * 1000;
 
@@ -153,6 +154,11 @@ struct Shared {
     runtime: Handle,
     work: TaskTracker,
     now: fn() -> SystemTime,
+    metrics: LedgerMetrics,
+    /// One for each connection.
+    turns: Semaphore,
+    /// When the store last failed.
+    gone: Mutex<Option<Instant>>,
 }
 
 impl Ledger {
@@ -168,6 +174,9 @@ impl Ledger {
             runtime: Handle::current(),
             work: TaskTracker::new(),
             now,
+            metrics: LedgerMetrics::default(),
+            turns: Semaphore::new(Store::connections(location)),
+            gone: Mutex::default(),
         })))
     }
 
@@ -182,8 +191,8 @@ impl Ledger {
 
     /// The ledger of a gateway that serves: it forgets by itself. A file that can't be opened is a
     /// mistake; a server may come back.
-    pub async fn follow(config: &LedgerConfig) -> Result<Self, Failure> {
-        let ledger = Self::new(&config.location)?;
+    pub async fn follow(config: &LedgerConfig, metrics: &Metrics) -> Result<Self, Failure> {
+        let ledger = Self::new(&config.location)?.shown_by(metrics);
         match (ledger.open().await, &config.location) {
             (Ok(()), _) => {}
             (Err(error), Location::Sqlite(_)) => {
@@ -196,16 +205,44 @@ impl Ledger {
         let (shared, retention) = (Arc::downgrade(&ledger.0), config.retention);
         tokio::spawn(async move {
             loop {
-                sleep(PRUNE_EVERY).await;
-                let Some(shared) = shared.upgrade() else {
+                let Some(ledger) = shared.upgrade().map(Self) else {
                     return;
                 };
-                if let Err(error) = Self(shared).prune(retention).await {
-                    warn!(%error, "the ledger could not be pruned");
+                let pruned = ledger.prune(retention).await;
+                let shown = ledger.show().await;
+                if let Err(error) = pruned.map(drop).and(shown) {
+                    warn!(%error, "the ledger can't be looked after");
                 }
+                drop(ledger);
+                sleep(LOOK_EVERY).await;
             }
         });
         Ok(ledger)
+    }
+
+    /// The same, with metrics.
+    #[must_use]
+    pub fn shown_by(self, metrics: &Metrics) -> Self {
+        match Arc::try_unwrap(self.0) {
+            Ok(shared) => Self(Arc::new(Shared {
+                metrics: metrics.ledger(),
+                ..shared
+            })),
+            Err(shared) => Self(shared),
+        }
+    }
+
+    /// Shows how many rows there are.
+    pub async fn show(&self) -> Result<(), Failure> {
+        let counts = self.count().await?;
+        let metrics = &self.0.metrics;
+        for (state, entries) in State::ALL.into_iter().zip(counts.entries) {
+            metrics.entries(state.as_str(), entries);
+        }
+        let now = self.0.now();
+        let age = now - counts.oldest_unknown.unwrap_or(now);
+        metrics.oldest_unknown(Duration::from_millis(age.try_into().unwrap_or_default()));
+        Ok(())
     }
 
     /// Opens the store and makes its tables, if it is there.
@@ -218,6 +255,27 @@ impl Ledger {
     /// Reserves a write's id, and with it a call of the day; or says what is known of the id. Waits
     /// until `give_up` for a write that is under way.
     pub async fn begin(
+        &self,
+        write: &Write<'_>,
+        take: Option<Take>,
+        progress: &Progress,
+        times: (Instant, Instant),
+    ) -> Result<Begun, Failure> {
+        let begun = self.find(write, take, progress, times).await;
+        self.0.metrics.answered(match &begun {
+            Ok(Begun::Reserved(_)) => LedgerAnswer::Reserved,
+            Ok(Begun::Applied(_)) => LedgerAnswer::Replayed,
+            Ok(Begun::Unknown(_)) => LedgerAnswer::Unknown,
+            Ok(Begun::Settled) => LedgerAnswer::Settled,
+            Ok(Begun::UnderWay) => LedgerAnswer::InProgress,
+            Ok(Begun::Reused) => LedgerAnswer::Reused,
+            Ok(Begun::QuotaSpent) => LedgerAnswer::QuotaSpent,
+            Err(_) => LedgerAnswer::Unreachable,
+        });
+        begun
+    }
+
+    async fn find(
         &self,
         write: &Write<'_>,
         take: Option<Take>,
@@ -303,13 +361,28 @@ impl Ledger {
         &self,
         work: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
     ) -> Result<T, Failure> {
+        let shared = Arc::clone(&self.0);
+        let begun = Instant::now();
+        let work = async move {
+            // Waiting for others is no sign of a store that is gone, unless they found it gone.
+            let _turn = shared.turns.acquire().await;
+            if shared.gone_since(begun) {
+                return Err(sqlx::Error::PoolTimedOut);
+            }
+            let done = timeout(STORE_TIMEOUT, work).await;
+            let done = done.unwrap_or(Err(sqlx::Error::PoolTimedOut));
+            if done.is_err() {
+                shared.is_gone();
+            }
+            done
+        };
         let shared = &*self.0;
-        let work = timeout(STORE_TIMEOUT, work);
-        match shared.work.spawn_on(work, &shared.runtime).await {
-            Ok(Ok(done)) => done.map_err(Into::into),
-            Ok(Err(_)) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        let done = match shared.work.spawn_on(work, &shared.runtime).await {
+            Ok(done) => done.map_err(Into::into),
             Err(stopped) => Err(stopped.into()),
-        }
+        };
+        shared.metrics.worked(begun.elapsed(), done.is_ok());
+        done
     }
 
     /// The time by its clock.
@@ -327,6 +400,15 @@ impl Ledger {
 }
 
 impl Shared {
+    fn gone_since(&self, begun: Instant) -> bool {
+        let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.is_some_and(|gone| gone >= begun)
+    }
+
+    fn is_gone(&self) {
+        *self.gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
     /// Milliseconds since 1970.
     fn now(&self) -> i64 {
         let since = (self.now)().duration_since(UNIX_EPOCH);

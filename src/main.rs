@@ -242,7 +242,7 @@ fn block_on(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
 
 async fn serve(config: &ServeConfig, seen: &Seen) -> Result<(), Failure> {
     let ledger = match &config.ledger {
-        Some(config) => Some(Ledger::follow(config).await?),
+        Some(config) => Some(Ledger::follow(config, &seen.telemetry.metrics).await?),
         None => None,
     };
     let metrics = &seen.telemetry.metrics;

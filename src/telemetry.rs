@@ -9,6 +9,7 @@ mod callers;
 mod calls;
 mod connections;
 mod histogram;
+mod ledger;
 pub mod logs;
 pub mod otlp;
 mod process;
@@ -38,6 +39,7 @@ pub use self::{
     callers::CallerMetrics,
     calls::{Calls, Method},
     connections::{Closed, Connections, OpenConnection, WorkerConnections},
+    ledger::{LedgerAnswer, LedgerMetrics},
     secrets::{Secret, Secrets},
     traces::{Trace, Tracer},
     upstream::{Attempts, BreakerState, UpstreamMetrics},
@@ -96,6 +98,14 @@ impl Metrics {
             secrets,
             registry: Arc::new(RwLock::new(registry)),
         }
+    }
+
+    /// Those of a ledger, from now on.
+    #[must_use]
+    pub fn ledger(&self) -> LedgerMetrics {
+        let registry = self.registry.write();
+        let mut registry = registry.unwrap_or_else(PoisonError::into_inner);
+        LedgerMetrics::new(registry.sub_registry_with_prefix("onboardflow_gateway"))
     }
 
     /// Shows at each scrape what this collector reads: what is kept elsewhere.

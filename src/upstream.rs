@@ -98,7 +98,7 @@ impl Upstream {
             attempts: metrics.upstream.attempts(&config.base_url),
         };
         let shared = Arc::new(shared);
-        if ledger.is_some() {
+        if ledger.is_some() && config.heed_retry_after {
             tokio::spawn(Quota::follow(Arc::downgrade(&shared)));
         }
         if config.daily_quota.is_some() {

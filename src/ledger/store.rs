@@ -21,9 +21,9 @@ use super::{
 use crate::config::Location;
 
 /// Connections to a PostgreSQL server. A transaction takes about a millisecond.
-const CONNECTIONS: u32 = 8;
+const CONNECTIONS: usize = 8;
 /// Longest wait for a connection.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
 /// Times that a transaction is tried whose row changed meanwhile.
 const TRIES: u32 = 5;
 /// The wait before the tables are looked at again.
@@ -122,11 +122,11 @@ impl Store {
         sqlx::any::install_default_drivers();
         let options = AnyConnectOptions::from_str(&url(location))?;
         let options = options.disable_statement_logging();
-        let (begin, setup, connections) = match location {
-            // One writes at a time anyway, and so doesn't wait in SQLite, which polls.
-            Location::Sqlite(_) => (BEGIN_SQLITE, SQLITE, 1),
-            Location::Postgres(_) => (BEGIN_POSTGRES, POSTGRES, CONNECTIONS),
+        let (begin, setup) = match location {
+            Location::Sqlite(_) => (BEGIN_SQLITE, SQLITE),
+            Location::Postgres(_) => (BEGIN_POSTGRES, POSTGRES),
         };
+        let connections = u32::try_from(Self::connections(location)).unwrap_or(1);
         let pool = AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(CONNECT_TIMEOUT)
@@ -139,6 +139,15 @@ impl Store {
             begin,
             ready: OnceCell::new(),
         })
+    }
+
+    /// What works at the same time.
+    pub(super) fn connections(location: &Location) -> usize {
+        match location {
+            // One writes at a time anyway, and so doesn't wait in SQLite, which polls.
+            Location::Sqlite(_) => 1,
+            Location::Postgres(_) => CONNECTIONS,
+        }
     }
 
     /// Makes the tables, once.

@@ -323,8 +323,9 @@ impl Collector for Left {
             None,
             MetricType::Gauge,
         )?;
-        for key in shared.keys.named() {
-            let Some(left) = shared.quota.left(&key) else {
+        let keys = shared.keys.named();
+        for key in &keys {
+            let Some(left) = shared.quota.left(key) else {
                 continue;
             };
             ConstGauge::new(left).encode(family.encode_family(&[("key", &*key.name)])?)?;
@@ -335,9 +336,19 @@ impl Collector for Left {
             None,
             MetricType::Gauge,
         )?;
-        for key in shared.keys.named() {
-            let spent = ConstGauge::new(shared.quota.spent_for(&key).as_secs());
+        for key in &keys {
+            let spent = ConstGauge::new(shared.quota.spent_for(key).as_secs());
             spent.encode(family.encode_family(&[("key", &*key.name)])?)?;
+        }
+        let mut family = encoder.encode_descriptor(
+            "onboardflow_gateway_upstream_quota",
+            "Calls that --daily-quota allows a key a day",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (key, daily) in keys.iter().zip(std::iter::repeat(shared.quota.daily)) {
+            let Some(daily) = daily else { break };
+            ConstGauge::new(daily).encode(family.encode_family(&[("key", &*key.name)])?)?;
         }
         left_of_callers(&shared, encoder)
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use onboardflow_gateway::telemetry::{BreakerState, Metrics, Secret, logs};
+use onboardflow_gateway::telemetry::{BreakerState, LedgerAnswer, Metrics, Secret, logs};
 
 use crate::support::{Config, Gateway, Upstream, create_request};
 
@@ -30,6 +30,9 @@ fn seldom(metrics: &Metrics) {
     metrics.upstream.unknown_field("data.plan");
     metrics.secrets.reload_failed(Secret::Certificate);
     metrics.secrets.expires(Secret::Certificate, 0);
+    let ledger = metrics.ledger();
+    ledger.entries("unknown", 1);
+    ledger.answered(LedgerAnswer::Replayed);
     let (_lines, dropped, _writing) = logs::lines_to(std::io::sink());
     metrics.collect(dropped);
 }

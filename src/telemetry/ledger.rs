@@ -1,0 +1,114 @@
+//! Metrics of the ledger. Without one there are none.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+use super::histogram::Histogram;
+
+/// What a write that names itself was told by the ledger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LedgerAnswer {
+    /// It may be sent.
+    Reserved,
+    /// The response of an earlier attempt.
+    Replayed,
+    /// An earlier attempt is under way.
+    InProgress,
+    /// Nobody knows what became of an earlier attempt.
+    Unknown,
+    /// A person found out that it was applied.
+    Settled,
+    /// Its name is another write's.
+    Reused,
+    /// The day has no call left.
+    QuotaSpent,
+    /// The ledger could not be reached.
+    Unreachable,
+}
+
+impl LedgerAnswer {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Reserved => "reserved",
+            Self::Replayed => "replayed",
+            Self::InProgress => "in_progress",
+            Self::Unknown => "unknown",
+            Self::Settled => "settled",
+            Self::Reused => "reused",
+            Self::QuotaSpent => "quota_spent",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+/// Metrics of the ledger.
+#[derive(Clone, Debug, Default)]
+pub struct LedgerMetrics {
+    entries: Family<[(&'static str, &'static str); 1], Gauge>,
+    oldest_unknown: Gauge,
+    answers: Family<[(&'static str, &'static str); 1], Counter>,
+    duration: Histogram,
+    reachable: Gauge,
+}
+
+impl LedgerMetrics {
+    pub(super) fn new(registry: &mut Registry) -> Self {
+        let metrics = Self::default();
+        registry.register(
+            "ledger_entries",
+            "Writes that the ledger knows, by what is known of them",
+            metrics.entries.clone(),
+        );
+        registry.register_with_unit(
+            "ledger_oldest_unknown_age",
+            "Age of the oldest write whose outcome nobody knows; 0 where there is none",
+            Unit::Seconds,
+            metrics.oldest_unknown.clone(),
+        );
+        registry.register(
+            "ledger_answers",
+            "What writes with a request_id were told by the ledger",
+            metrics.answers.clone(),
+        );
+        registry.register_with_unit(
+            "ledger_operation_duration",
+            "How long work on the ledger took",
+            Unit::Seconds,
+            metrics.duration.clone(),
+        );
+        registry.register(
+            "ledger_up",
+            "1 if the last work on the ledger succeeded",
+            metrics.reachable.clone(),
+        );
+        metrics
+    }
+
+    /// Notes how many writes are in a state.
+    pub fn entries(&self, state: &'static str, number: i64) {
+        self.entries.get_or_create(&[("state", state)]).set(number);
+    }
+
+    /// Notes the age of the oldest write of unknown fate.
+    pub fn oldest_unknown(&self, age: Duration) {
+        let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        self.oldest_unknown.set(seconds);
+    }
+
+    /// Counts what a write was told.
+    pub fn answered(&self, answer: LedgerAnswer) {
+        self.answers
+            .get_or_create(&[("answer", answer.name())])
+            .inc();
+    }
+
+    /// Notes how long work took, and whether it succeeded.
+    pub fn worked(&self, duration: Duration, succeeded: bool) {
+        self.duration.observe(duration);
+        self.reachable.set(succeeded.into());
+    }
+}
