@@ -40,6 +40,11 @@ contract *FLAGS:
     scripts/tools buf
     scripts/check-contract {{ FLAGS }}
 
+# Metrics and spans of a sandbox, in a real OpenTelemetry Collector
+otlp:
+    cargo build --locked
+    scripts/check-otlp
+
 # The callers of examples/, grpcurl and ghz against the binary
 interop *FLAGS:
     scripts/tools buf ghz grpcurl grpcurl-v1alpha
