@@ -48,19 +48,13 @@ use self::{
     places::Places,
     router::Shared,
     signals::Signals,
-    tokens::Tokens,
     workers::{Blueprint, Workers},
 };
 pub use self::{
     health::Health,
     tls::{TlsError, check as check_tls},
 };
-use crate::{
-    callers::Rules,
-    config::{RulesConfig, ServerConfig},
-    reload::{Files, Reloaded},
-    telemetry::{Metrics, Secret, Telemetry},
-};
+use crate::{config::ServerConfig, telemetry::Telemetry};
 
 /// The wait before accepting again after the system refused, for lack of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -102,21 +96,13 @@ pub async fn run(
     let _end = signals.ended.clone().drop_guard();
     let secrets = &handles.telemetry.metrics.secrets;
     let mut shutdown = pin!(shutdown);
-    let tokens = match &config.callers.jwt {
-        None => None,
-        Some(jwt) => tokio::select! {
-            biased;
-            // The issuer may not answer for hours.
-            () = &mut shutdown => return Ok(()),
-            tokens = Tokens::follow(jwt, config.reload_interval, secrets) => Some(tokens?),
-        },
+    let callers = tokio::select! {
+        biased;
+        // An issuer of tokens may not answer for hours.
+        () = &mut shutdown => return Ok(()),
+        callers = Callers::follow(config, &handles.telemetry.metrics) => Arc::new(callers?),
     };
     let tls = config.tls.as_ref();
-    let callers = Arc::new(Callers {
-        rules: follow_rules(config, &handles.telemetry.metrics).map_err(io::Error::other)?,
-        certificates: tls.is_some_and(|files| files.client_ca.is_some()),
-        tokens,
-    });
     let tls = tls
         .map(|files| tls::follow(files, config.reload_interval, secrets))
         .transpose()
@@ -151,26 +137,6 @@ pub async fn run(
     drop(listener);
     drain(workers, &signals, &places, config.drain_timeout).await;
     Ok(())
-}
-
-/// The rules on who may do what, for as long as they live.
-fn follow_rules(config: &ServerConfig, metrics: &Metrics) -> Result<Reloaded<Rules>, String> {
-    let file = match &config.callers.rules {
-        RulesConfig::Fixed(rules) => return Ok(Reloaded::fixed(Arc::clone(rules))),
-        RulesConfig::File(file) => file.clone(),
-    };
-    let followed = Files {
-        secret: Secret::Callers,
-        paths: vec![file.path.clone()],
-        interval: config.reload_interval,
-        metrics: metrics.secrets.clone(),
-    };
-    let metrics = metrics.callers.clone();
-    Reloaded::follow(followed, move || {
-        let rules = Arc::new(file.read()?);
-        metrics.hold_to(&rules);
-        Ok(rules)
-    })
 }
 
 async fn accept_until(until: impl Future<Output = ()>, listener: &TcpListener, workers: &Workers) {

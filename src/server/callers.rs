@@ -2,6 +2,7 @@
 //! configured: then both have to be allowed.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -17,9 +18,11 @@ use webpki::EndEntityCert;
 use super::tokens::{self, Tokens, Verified};
 use crate::{
     callers::{Caller, Name, NameKind, Rules},
+    config::{RulesConfig, ServerConfig},
     error::{Error, Refusal},
     jwks::{Claims, Disbelief, Keys},
-    reload::Reloaded,
+    reload::{Files, Reloaded},
+    telemetry::{Metrics, Secret},
 };
 
 /// What is asked of callers.
@@ -111,6 +114,23 @@ impl Peer {
 }
 
 impl Callers {
+    /// What is asked of callers by this configuration, once there are keys for their tokens; and from then
+    /// on as the files and the issuer have it.
+    pub(super) async fn follow(config: &ServerConfig, metrics: &Metrics) -> io::Result<Self> {
+        let tokens = match &config.callers.jwt {
+            Some(jwt) => Some(Tokens::follow(jwt, config.reload_interval, &metrics.secrets).await?),
+            None => None,
+        };
+        Ok(Self {
+            rules: follow_rules(config, metrics).map_err(io::Error::other)?,
+            certificates: config
+                .tls
+                .as_ref()
+                .is_some_and(|files| files.client_ca.is_some()),
+            tokens,
+        })
+    }
+
     /// Who makes a call with these headers; nobody in particular where nothing is asked of callers.
     pub(super) fn identify(
         &self,
@@ -160,6 +180,26 @@ impl Callers {
             }
         }
     }
+}
+
+/// The rules on who may do what, for as long as they live.
+fn follow_rules(config: &ServerConfig, metrics: &Metrics) -> Result<Reloaded<Rules>, String> {
+    let file = match &config.callers.rules {
+        RulesConfig::Fixed(rules) => return Ok(Reloaded::fixed(Arc::clone(rules))),
+        RulesConfig::File(file) => file.clone(),
+    };
+    let followed = Files {
+        secret: Secret::Callers,
+        paths: vec![file.path.clone()],
+        interval: config.reload_interval,
+        metrics: metrics.secrets.clone(),
+    };
+    let metrics = metrics.callers.clone();
+    Reloaded::follow(followed, move || {
+        let rules = Arc::new(file.read()?);
+        metrics.hold_to(&rules);
+        Ok(rules)
+    })
 }
 
 fn by_token(
