@@ -26,7 +26,10 @@ class Failure:
     @classmethod
     def of(cls, error: grpc.RpcError) -> "Failure":
         failure = cls(error.code(), error.details() or "")
-        status = rpc_status.from_call(error)
+        try:
+            status = rpc_status.from_call(error)
+        except ValueError:  # Code and details disagree: the deadline passed here while the gateway's answer came in.
+            status = None
         for detail in status.details if status else ():
             if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR):
                 info = error_details_pb2.ErrorInfo.FromString(detail.value)
