@@ -6,8 +6,8 @@ use onboardflow_gateway::proto::{
     CreateCustomerRequest, customer_service_client::CustomerServiceClient,
 };
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    process::{Child, Command},
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    process::{Child, ChildStderr, Command},
     sync::mpsc,
     time::{Instant, sleep, timeout},
 };
@@ -17,7 +17,7 @@ use tonic_health::pb::{
 };
 
 use crate::support::{
-    CREATED, Config, Gateway, Upstream, create_request, logs,
+    CREATED, Config, Gateway, Upstream, create_request,
     peer::{GOAWAY, Peer, call},
     response, told,
 };
@@ -157,12 +157,13 @@ async fn a_peer_that_ignores_the_goaway_is_refused() {
     peer.send(&call(5, &create_request())).await;
     peer.closed().await;
     assert!(arrivals.try_recv().is_err(), "it must not be sent");
-    assert!(logs::so_far().contains("GATEWAY_DRAINING"));
+    let refused = "onboardflow_gateway_refusals_total{reason=\"GATEWAY_DRAINING\"}";
+    assert_eq!(gateway.metric(refused), 1);
     gateway.ended().await;
 }
 
-/// A sandbox, with a call in it that takes 90 seconds.
-async fn stuck_sandbox(flags: &[&str]) -> Child {
+/// A sandbox, with a call in it that takes 90 seconds, and its log.
+async fn stuck_sandbox(flags: &[&str]) -> (Child, Lines<BufReader<ChildStderr>>) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"))
         .args([
             "sandbox",
@@ -175,7 +176,7 @@ async fn stuck_sandbox(flags: &[&str]) -> Child {
         .env_clear()
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
+        .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
         .unwrap();
@@ -194,7 +195,8 @@ async fn stuck_sandbox(flags: &[&str]) -> Child {
     tokio::spawn(async move { client.create_customer(request).await });
     // On the same connection, so that the first has arrived when this one is answered.
     second.create_customer(create_request()).await.unwrap();
-    child
+    let log = BufReader::new(child.stderr.take().unwrap()).lines();
+    (child, log)
 }
 
 async fn signal(child: &Child, name: &str) {
@@ -206,21 +208,23 @@ async fn signal(child: &Child, name: &str) {
 #[tokio::test]
 async fn the_process_ends_well_after_the_drain_timeout() {
     for name in ["-TERM", "-INT"] {
-        let mut child = stuck_sandbox(&["--drain-delay=100ms", "--drain-timeout=1s"]).await;
+        let flags = ["--drain-delay=100ms", "--drain-timeout=1s"];
+        let (mut child, _log) = stuck_sandbox(&flags).await;
         signal(&child, name).await;
-        let ended = timeout(Duration::from_secs(8), child.wait()).await;
+        let ended = timeout(Duration::from_secs(30), child.wait()).await;
         assert_eq!(ended.unwrap().unwrap().code(), Some(0), "{name}");
     }
 }
 
 #[tokio::test]
 async fn a_second_signal_ends_the_process_at_once() {
-    let mut child = stuck_sandbox(&["--drain-timeout=60s"]).await;
+    let (mut child, mut log) = stuck_sandbox(&["--drain-timeout=60s"]).await;
     signal(&child, "-TERM").await;
     // The first one has to be taken note of, or the system makes one of both.
-    sleep(Duration::from_millis(300)).await;
+    let noted = async { while !log.next_line().await.unwrap().unwrap().contains("draining") {} };
+    timeout(Duration::from_secs(30), noted).await.unwrap();
     assert!(child.try_wait().unwrap().is_none());
     signal(&child, "-TERM").await;
-    let ended = timeout(Duration::from_secs(2), child.wait()).await;
+    let ended = timeout(Duration::from_secs(30), child.wait()).await;
     assert_eq!(ended.unwrap().unwrap().code(), Some(1));
 }

@@ -23,3 +23,4 @@ mod rotation;
 mod support;
 mod telemetry;
 mod tls;
+mod way_out;

@@ -15,7 +15,7 @@ use tonic::{Code, transport::Channel};
 use crate::support::{Told, create_request, told, update_request};
 
 /// The binary, with none of its variables set but these.
-fn gateway(args: &[&str], variables: &[(&str, &str)]) -> Command {
+pub fn gateway(args: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"));
     command
         .args(args)

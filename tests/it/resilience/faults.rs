@@ -1,7 +1,8 @@
 //! Faults × outcomes: each fault many times, with random timing, as create and as update.
 //!
 //! Prints the table of docs/faults.md. `FAULT_TRIALS=1000 cargo test --test it faults_and_outcomes --
-//! --nocapture` makes a thousand trials of each; without the variable there are a few.
+//! --nocapture` makes a thousand trials of each; without the variable there are a few. `FAULT_SEED`, which a run
+//! prints, makes the same trials again.
 
 use std::{
     collections::BTreeMap,
@@ -67,6 +68,7 @@ fn stalled_since(then: Instant) -> Duration {
 
 #[tokio::test]
 async fn faults_and_outcomes() {
+    seed();
     tokio::spawn(watch_for_stalls());
     let trials = trials();
     let rows = troubles().flat_map(|trouble| [(trouble, Rpc::Create), (trouble, Rpc::Update)]);
@@ -106,6 +108,7 @@ async fn faults_and_outcomes() {
 /// true.
 #[tokio::test]
 async fn sequences_of_faults() {
+    seed();
     tokio::spawn(watch_for_stalls());
     stream::iter(0..trials())
         .for_each_concurrent(AT_ONCE, |_| sequence())
@@ -320,6 +323,18 @@ impl Arrived {
             }
         }
     }
+}
+
+/// Makes what is random in this test repeatable, as far as its timing is: `FAULT_SEED` is the number
+/// that a failed run printed.
+#[expect(clippy::disallowed_methods, reason = "tests have no flags")]
+fn seed() {
+    let seed = std::env::var("FAULT_SEED").map_or_else(
+        |_| fastrand::u64(..),
+        |seed| seed.parse().expect("FAULT_SEED is a number"),
+    );
+    println!("FAULT_SEED={seed}");
+    fastrand::seed(seed);
 }
 
 #[expect(clippy::disallowed_methods, reason = "tests have no flags")]

@@ -9,8 +9,9 @@ use onboardflow_gateway::{
 use tonic::Request;
 use tonic_types::StatusExt as _;
 
-use crate::support::{
-    CREATED, Config, Gateway, Upstream, create_request, response, told, update_request,
+use crate::{
+    support::{CREATED, Config, Gateway, Upstream, create_request, response, told, update_request},
+    tls::until,
 };
 
 #[tokio::test]
@@ -134,14 +135,17 @@ async fn keys_of_sites_and_new_keys_are_taken_up() {
     assert_eq!(fields[0].field, "site_key");
 
     std::fs::write(&file, "f37F2PPh = \"second\"").unwrap();
-    tokio::time::sleep(Duration::from_millis(4500)).await;
-    client.create_customer(create_request()).await.unwrap();
-    let keys: Vec<_> = upstream
-        .received()
-        .iter()
-        .map(|request| request.header("authorization").unwrap().to_owned())
-        .collect();
-    assert_eq!(keys, ["Token first", "Token second"]);
+    let keys = || -> Vec<_> {
+        let received = upstream.received();
+        let keys = received.iter().map(|call| call.header("authorization"));
+        keys.map(|key| key.unwrap().to_owned()).collect()
+    };
+    until("the new key is in use", async || {
+        client.create_customer(create_request()).await.unwrap();
+        keys().last().unwrap() == "Token second"
+    })
+    .await;
+    assert_eq!(keys()[0], "Token first");
     gateway.stop().await;
 }
 

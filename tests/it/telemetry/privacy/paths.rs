@@ -15,7 +15,7 @@ use tonic::{Request, client::Grpc, transport::Channel};
 use tonic_prost::ProstCodec;
 
 use super::{HIDDEN, KEY, check, hidden, program::Program, quoting, request, update};
-use crate::support::{Upstream, certificates::Secret, nobody, response};
+use crate::support::{Upstream, certificates::Secret, eventually, nobody, response};
 
 /// The next answer is the one that the number of requests so far names.
 fn answers() -> Vec<Vec<u8>> {
@@ -184,9 +184,8 @@ pub(super) async fn guarded(collector: &Upstream) -> String {
         let request = token("web");
         async move { first.create_customer(request).await.map(drop) }
     });
-    while upstream.received().is_empty() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let arrived = || (!upstream.received().is_empty()).then_some(());
+    eventually("the first call at OnboardFlow", arrived).await;
     check(&client.create_customer(token("web")).await.unwrap_err());
     check(&first.await.unwrap().unwrap_err());
 

@@ -1,0 +1,191 @@
+//! The program's way to OnboardFlow, by its flags and the environment's variables.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use onboardflow_gateway::proto::customer_service_client::CustomerServiceClient;
+use rustls::ServerConfig;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    net::{TcpListener, TcpStream},
+    process::{Child, ChildStderr},
+    sync::mpsc,
+    time::timeout,
+};
+use tokio_rustls::TlsAcceptor;
+use tonic::{Status, transport::Channel};
+
+use crate::{
+    program::gateway,
+    support::{
+        CREATED, Upstream,
+        certificates::{Authority, Secret},
+        create_request, response, told,
+    },
+};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running `serve`, and its log.
+struct Serve {
+    _child: Child,
+    address: SocketAddr,
+    log: Lines<BufReader<ChildStderr>>,
+}
+
+impl Serve {
+    async fn start(upstream: &str, flags: &[&str], variables: &[(&str, &str)]) -> Self {
+        let ports = ["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
+        let args = [
+            &["serve", "--upstream-url", upstream, "--log-format=json"],
+            &ports[..],
+            flags,
+        ];
+        let variables = [&[("ONBOARDFLOW_TOKEN", "a-key")], variables].concat();
+        let mut child = gateway(&args.concat(), &variables).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut started = Self {
+            _child: child,
+            address: ([127, 0, 0, 1], 0).into(),
+            log,
+        };
+        let line = started.line_with("\"serving\"").await;
+        started.address = line["address"].as_str().unwrap().parse().unwrap();
+        started
+    }
+
+    /// The next line of the log with this in it.
+    async fn line_with(&mut self, part: &str) -> serde_json::Value {
+        let found = async {
+            loop {
+                let line = self.log.next_line().await.unwrap().expect("a line");
+                if line.contains(part) {
+                    return serde_json::from_str(&line).unwrap();
+                }
+            }
+        };
+        timeout(PATIENCE, found).await.expect(part)
+    }
+
+    async fn create(&self) -> Result<(), Status> {
+        let endpoint = Channel::from_shared(format!("http://{}", self.address)).unwrap();
+        let mut client = CustomerServiceClient::new(endpoint.connect().await.unwrap());
+        client.create_customer(create_request()).await.map(drop)
+    }
+}
+
+/// An OnboardFlow with a certificate that this authority issued; its URL.
+async fn with_certificate_of(ca: &Authority) -> String {
+    let leaf = ca.issue(&["localhost"]);
+    let chain = vec![CertificateDer::from_pem_slice(leaf.cert.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(leaf.key.as_bytes()).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(answer(acceptor.clone(), stream));
+        }
+    });
+    format!("https://localhost:{port}")
+}
+
+/// Answers one request, once its JSON document is whole.
+async fn answer(acceptor: TlsAcceptor, stream: TcpStream) {
+    // A gateway that doesn't trust the certificate goes.
+    let Ok(mut stream) = acceptor.accept(stream).await else {
+        return;
+    };
+    let mut request = Vec::new();
+    while !request.ends_with(b"}") {
+        if stream.read_buf(&mut request).await.unwrap() == 0 {
+            return;
+        }
+    }
+    let reply = response(200, &[], CREATED);
+    stream.write_all(&reply).await.unwrap();
+    stream.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_ca_of_upstream_ca_is_trusted_and_no_other() {
+    let (ca, other) = (Authority::new(), Authority::new());
+    let upstream = with_certificate_of(&ca).await;
+    let files = Secret::new(&[("ca.crt", &ca.pem()), ("other.crt", &other.pem())]);
+    for (name, trusted) in [("ca.crt", true), ("other.crt", false)] {
+        let flag = format!("--upstream-ca={}", files.path(name).display());
+        let gateway = Serve::start(&upstream, &[&flag], &[]).await;
+        let answer = gateway.create().await;
+        if trusted {
+            answer.unwrap();
+        } else {
+            assert_eq!(told(&answer.unwrap_err()).reason, "UPSTREAM_UNREACHABLE");
+        }
+    }
+}
+
+/// A proxy that lets nobody through, and tells what it was asked for.
+async fn proxy() -> (String, mpsc::UnboundedReceiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let (asked, asks) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut stream = BufReader::new(stream);
+            let mut line = String::new();
+            stream.read_line(&mut line).await.unwrap();
+            let _ = asked.send(line);
+            let _ = stream
+                .write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n")
+                .await;
+        }
+    });
+    (url, asks)
+}
+
+#[tokio::test]
+async fn https_proxy_is_asked_for_a_tunnel_and_no_proxy_exempts_from_it() {
+    let (proxy, mut asks) = proxy().await;
+    let through = [("HTTPS_PROXY", proxy.as_str())];
+    let gateway = Serve::start("https://api.invalid", &[], &through).await;
+    let refused = gateway.create().await.unwrap_err();
+    assert_eq!(told(&refused).reason, "UPSTREAM_UNREACHABLE");
+    let asked = timeout(PATIENCE, asks.recv()).await.unwrap().unwrap();
+    assert!(asked.starts_with("CONNECT api.invalid:443 "), "{asked}");
+    drop(gateway);
+    while asks.try_recv().is_ok() {}
+
+    let past = [through[0], ("NO_PROXY", "api.invalid")];
+    let gateway = Serve::start("https://api.invalid", &[], &past).await;
+    let refused = gateway.create().await.unwrap_err();
+    assert_eq!(told(&refused).write, "not_sent");
+    assert!(asks.try_recv().is_err(), "the proxy was asked");
+}
+
+#[tokio::test]
+async fn four_fifths_of_the_daily_quota_are_warned_of_once() {
+    let upstream = Upstream::answering(200, CREATED).await;
+    let url = upstream.url();
+    let mut gateway = Serve::start(url.as_str(), &["--daily-quota=5"], &[]).await;
+    for _ in 0..3 {
+        gateway.create().await.unwrap();
+    }
+    gateway.create().await.unwrap();
+    let line = gateway.line_with("four fifths").await;
+    assert_eq!(
+        (&line["level"], &line["calls"], &line["key"]),
+        (&"WARN".into(), &4.into(), &"default".into())
+    );
+    gateway.create().await.unwrap();
+    let refused = told(&gateway.create().await.unwrap_err());
+    assert_eq!(refused.reason, "UPSTREAM_QUOTA_EXHAUSTED");
+    let next = gateway.line_with("onboardflow").await;
+    assert_eq!(next["reason"], "UPSTREAM_QUOTA_EXHAUSTED", "{next}");
+}
