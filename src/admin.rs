@@ -12,12 +12,12 @@
 
 mod refuse;
 
-use std::{collections::VecDeque, convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::VecDeque, convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     Extension, Router,
     extract::{DefaultBodyLimit, State},
-    middleware,
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -29,8 +29,10 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::AbortHandle,
+    task::{AbortHandle, yield_now},
+    time::timeout,
 };
+use tonic::Status;
 use tower::Service as _;
 use tracing::{debug, info, warn};
 
@@ -43,6 +45,13 @@ use crate::{
 /// Connections at once. Probes and scrapes need a few; a further one takes the place of the oldest, so
 /// that connections on which nothing happens can't keep a probe from being answered.
 const MAX_CONNECTIONS: usize = 64;
+/// Those from one address: a further one takes the place of the oldest of its own, so that nobody's flood
+/// ends the kubelet's. (`axum::serve` takes connections without end, so the loop is ours.)
+const MAX_OF_ADDRESS: usize = 16;
+/// Calls of health at once on a connection.
+const MAX_STREAMS: u32 = 16;
+/// Time to the answer to a Check, and to the first one of a Watch.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest body: a log filter.
 const MAX_BODY: usize = 4096;
 /// The wait before accepting again after the system refused.
@@ -65,18 +74,16 @@ impl Admin {
     /// Answers on `listener` until it is dropped.
     pub async fn serve(self, listener: TcpListener) -> Infallible {
         let router = self.router();
-        let mut connections: VecDeque<AbortHandle> = VecDeque::new();
+        let mut connections = Connections::default();
         loop {
             match listener.accept().await {
                 Ok((stream, peer)) => {
-                    connections.retain(|connection| !connection.is_finished());
-                    if connections.len() == MAX_CONNECTIONS
-                        && let Some(oldest) = connections.pop_front()
-                    {
-                        oldest.abort();
-                    }
+                    connections.make_room(peer.ip());
                     let router = router.clone().layer(Extension(Peer(peer)));
-                    connections.push_back(tokio::spawn(converse(stream, router)).abort_handle());
+                    let conversation = tokio::spawn(converse(stream, router));
+                    connections.add(peer.ip(), conversation.abort_handle());
+                    // So that it can read what came with it, before others end it.
+                    yield_now().await;
                 }
                 Err(error) => {
                     warn!(%error, "a connection to the admin port could not be accepted");
@@ -87,25 +94,61 @@ impl Admin {
     }
 
     fn router(self) -> Router {
-        let health = self.health.service();
+        let health = Router::new()
+            .route_service("/grpc.health.v1.Health/{method}", self.health.service())
+            .layer(middleware::from_fn(in_time));
         Router::new()
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
             .route("/config", get(config))
             .route("/log", get(log).put(set_log))
-            .route_service("/grpc.health.v1.Health/{method}", health)
+            .merge(health)
             .layer(DefaultBodyLimit::max(MAX_BODY))
             .layer(middleware::from_fn(refuse::pages))
             .with_state(self)
     }
 }
 
+/// The connections that are open, the oldest first, and where they come from.
+#[derive(Default)]
+struct Connections(VecDeque<(IpAddr, AbortHandle)>);
+
+impl Connections {
+    /// Ends one if there would be too many with a further one from this address.
+    fn make_room(&mut self, address: IpAddr) {
+        self.0.retain(|(_, connection)| !connection.is_finished());
+        let is_its_own = |(other, _): &(IpAddr, AbortHandle)| *other == address;
+        let its_own = self.0.iter().filter(|open| is_its_own(open)).count();
+        let leaves = if its_own >= MAX_OF_ADDRESS {
+            self.0.iter().position(is_its_own)
+        } else {
+            (self.0.len() >= MAX_CONNECTIONS).then_some(0)
+        };
+        if let Some((_, connection)) = leaves.and_then(|at| self.0.remove(at)) {
+            connection.abort();
+        }
+    }
+
+    fn add(&mut self, address: IpAddr, connection: AbortHandle) {
+        self.0.push_back((address, connection));
+    }
+}
+
+async fn in_time(request: axum::extract::Request, next: Next) -> Result<Response, Infallible> {
+    let answer = timeout(HEALTH_TIMEOUT, next.run(request)).await;
+    Ok(answer.unwrap_or_else(|_late| {
+        Status::deadline_exceeded("The message was not whole within 5 s.").into_http()
+    }))
+}
+
 async fn converse(stream: TcpStream, router: Router) {
     let service = service_fn(move |request: Request<Incoming>| router.clone().call(request));
     let mut server = auto::Builder::new(TokioExecutor::new());
     server.http1().timer(TokioTimer::new());
-    server.http2().timer(TokioTimer::new());
+    let mut http2 = server.http2();
+    http2.timer(TokioTimer::new());
+    http2.max_concurrent_streams(MAX_STREAMS);
     if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
         debug!(%error, "a connection to the admin port failed");
     }

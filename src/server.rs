@@ -6,6 +6,7 @@
 //! gateway ([`signals`]).
 
 mod access_log;
+mod beside;
 mod callers;
 mod connection;
 mod deadline;
@@ -115,6 +116,7 @@ pub async fn run(
             health: handles.health.clone(),
             telemetry: handles.telemetry.clone(),
             callers,
+            beside: beside::streams(),
             messages: Messages::new(config.max_request_bytes),
             places: Arc::clone(&places),
         },

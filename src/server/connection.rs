@@ -232,7 +232,10 @@ impl Calls {
         &self,
         mut request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<StreamBody>, Infallible>> + Send + use<> {
-        let going_away = Router::is_open(&request).then(|| self.going_away.clone());
+        let going_away = self
+            .router
+            .is_beside(&request)
+            .then(|| self.going_away.clone());
         let stream = match going_away {
             Some(_) => self.streams.watch(),
             None => self.streams.call(),

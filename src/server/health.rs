@@ -11,6 +11,7 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
+use super::beside::MAX_MESSAGE;
 use crate::proto;
 
 /// Whether the gateway takes calls: `NOT_SERVING` until it listens and from the signal to stop on.
@@ -47,6 +48,7 @@ impl Health {
     #[must_use]
     pub fn service(&self) -> HealthServer<HealthService> {
         HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
+            .max_decoding_message_size(MAX_MESSAGE)
     }
 
     pub(super) async fn set_serving(&self) {

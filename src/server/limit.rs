@@ -5,23 +5,19 @@
 //! an answer that nobody reads is memory too.
 
 use std::{
-    pin::Pin,
     sync::Arc,
     task::{Context as TaskContext, Poll},
 };
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::{Request, Response};
-use http_body::{Frame, SizeHint};
-use pin_project_lite::pin_project;
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::{
     callers::Peer,
     message::Messages,
-    places::{For, Full, Place, Places},
+    places::{For, Full, Holding, Places},
 };
 use crate::{
     context::Context,
@@ -76,7 +72,7 @@ where
             let place = layer.places.take(holder, 1).map_err(refused)?;
             let answer = inner.call(Request::from_parts(parts, body));
             let answer = answer.await.map_err(Into::into)?;
-            Ok(answer.map(|body| Body::new(Placed { body, place })))
+            Ok(answer.map(|body| Body::new(Holding::new(body, place))))
         })
     }
 }
@@ -103,34 +99,5 @@ fn refused(full: Full) -> Error {
             Error::new(Refusal::Overloaded).saying("a quarter of --max-in-flight is this caller's")
         }
         Full::Closed => Error::new(Refusal::Draining),
-    }
-}
-
-pin_project! {
-    /// An answer's body, and the place of its call.
-    struct Placed {
-        #[pin]
-        body: Body,
-        place: Place,
-    }
-}
-
-impl http_body::Body for Placed {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut TaskContext<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

@@ -1,14 +1,22 @@
 //! The one message of a call, read until it is whole, within a time and a size of its own. Only then
 //! does the call take a place: whoever sends it slowly holds nobody up.
 
-use std::{future::poll_fn, pin::pin, sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::Full as Whole;
-use tokio::time::timeout;
-use tonic::body::Body;
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tokio::time::{Sleep, sleep, timeout};
+use tonic::{Status, body::Body};
 
 use super::places::{For, Place, Places};
 use crate::error::{Error, Loss, Refusal, Sent};
@@ -115,13 +123,12 @@ impl Message {
             all.extend_from_slice(&data);
             self.bytes = all.freeze();
         }
-        if self.length.is_none() && self.bytes.len() >= PREFIX {
-            let length = (&self.bytes[1..PREFIX]).get_u32();
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            if length > max_bytes {
-                return Err(Error::new(Refusal::RequestTooLarge));
-            }
-            self.length = Some(PREFIX + length);
+        self.length = self.length.or_else(|| length(&self.bytes));
+        if self
+            .length
+            .is_some_and(|length| length > max_bytes.saturating_add(PREFIX))
+        {
+            return Err(Error::new(Refusal::RequestTooLarge));
         }
         if self.length.is_some_and(|length| self.bytes.len() > length) {
             let error = Error::new(Refusal::InvalidRequest);
@@ -129,4 +136,68 @@ impl Message {
         }
         Ok(())
     }
+}
+
+pin_project! {
+    /// A stream of messages, the first of which has to be whole in time. The others may take as long as
+    /// they like.
+    pub(super) struct FirstMessage {
+        #[pin]
+        body: Incoming,
+        late: Option<Pin<Box<Sleep>>>,
+        prefix: BytesMut,
+        have: usize,
+    }
+}
+
+impl FirstMessage {
+    pub(super) fn of(body: Incoming, time: Duration) -> Self {
+        Self {
+            body,
+            late: Some(Box::pin(sleep(time))),
+            prefix: BytesMut::new(),
+            have: 0,
+        }
+    }
+}
+
+impl http_body::Body for FirstMessage {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.project();
+        let polled = this.body.poll_frame(cx);
+        if let Some(late) = this.late {
+            if let Poll::Ready(Some(Ok(frame))) = &polled
+                && let Some(data) = frame.data_ref()
+            {
+                let missing = PREFIX.saturating_sub(this.prefix.len()).min(data.len());
+                this.prefix.extend_from_slice(&data[..missing]);
+                *this.have += data.len();
+            }
+            if length(this.prefix).is_some_and(|length| *this.have >= length) {
+                *this.late = None;
+            } else if polled.is_pending() {
+                ready!(late.as_mut().poll(cx));
+                let status = Status::deadline_exceeded("The message was not whole within 5 s.");
+                return Poll::Ready(Some(Err(status)));
+            }
+        }
+        polled.map_err(|error| Status::from_error(error.into()))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+}
+
+/// Bytes of a message with its prefix, once that is there.
+fn length(bytes: &[u8]) -> Option<usize> {
+    let length = bytes.get(1..PREFIX)?.try_into().ok()?;
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    Some(length.saturating_add(PREFIX))
 }

@@ -3,10 +3,16 @@
 
 use std::{
     collections::HashMap,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll},
 };
 
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
 use tokio_util::sync::CancellationToken;
+use tonic::{Status, body::Body};
 
 /// So many places.
 #[derive(Debug)]
@@ -148,6 +154,41 @@ impl Drop for Place {
                 }
             }
         }
+    }
+}
+
+pin_project! {
+    /// An answer's body, and what is held until it is taken or given up.
+    pub(super) struct Holding<T> {
+        #[pin]
+        body: Body,
+        held: T,
+    }
+}
+
+impl<T> Holding<T> {
+    pub(super) fn new(body: Body, held: T) -> Self {
+        Self { body, held }
+    }
+}
+
+impl<T> http_body::Body for Holding<T> {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        self.project().body.poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -9,10 +9,10 @@ use tonic::{body::Body, service::Routes};
 use tower::{Service as _, ServiceBuilder, util::BoxCloneSyncService};
 
 use super::{
-    access_log::AccessLogLayer, callers::Callers, deadline::DeadlineLayer, health::Health,
-    limit::LimitLayer, message::Messages, places::Places, rescue::RescueLayer,
+    access_log::AccessLogLayer, beside::Beside, callers::Callers, deadline::DeadlineLayer,
+    health::Health, limit::LimitLayer, message::Messages, places::Places, rescue::RescueLayer,
 };
-use crate::{config::ServerConfig, proto, telemetry::Telemetry};
+use crate::{config::ServerConfig, telemetry::Telemetry};
 
 /// The stack in front of the service. Boxed, so that no signature carries its type.
 type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
@@ -23,7 +23,7 @@ type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 /// services.
 #[derive(Clone)]
 pub(super) struct Router {
-    open: Routes,
+    beside: Beside,
     stack: Stack,
 }
 
@@ -33,6 +33,8 @@ pub(super) struct Shared {
     pub(super) health: Health,
     pub(super) telemetry: Telemetry,
     pub(super) callers: Arc<Callers>,
+    /// One for each call of health and reflection.
+    pub(super) beside: Arc<Places>,
     /// What reads the message of each call.
     pub(super) messages: Messages,
     /// One for each call of `--max-in-flight`. Closed when calls are no longer taken.
@@ -41,19 +43,15 @@ pub(super) struct Shared {
 
 impl Router {
     pub(super) fn new(routes: Routes, shared: &Shared) -> io::Result<Self> {
-        let mut open = Routes::new(shared.health.service());
-        if shared.config.reflection {
-            open = add_reflection(open).map_err(io::Error::other)?;
-        }
         Ok(Self {
-            open: open.prepare(),
+            beside: Beside::new(shared)?,
             stack: stack(routes, shared),
         })
     }
 
     /// Whether a call is to health or reflection.
-    pub(super) fn is_open<B>(request: &Request<B>) -> bool {
-        request.uri().path().starts_with("/grpc.")
+    pub(super) fn is_beside<B>(&self, request: &Request<B>) -> bool {
+        self.beside.has(request.uri().path())
     }
 
     /// The answer to a call. Boxed, as hyper moves the future of every call several times.
@@ -64,8 +62,8 @@ impl Router {
         if request.method() != Method::POST {
             return Box::pin(async { Ok(refused(StatusCode::METHOD_NOT_ALLOWED)) });
         }
-        if Self::is_open(&request) {
-            Box::pin(self.open.clone().call(request))
+        if self.is_beside(&request) {
+            Box::pin(self.beside.clone().answer(request))
         } else {
             self.stack.clone().call(request.map(Body::new))
         }
@@ -115,17 +113,4 @@ fn stack(routes: Routes, shared: &Shared) -> Stack {
         })
         .service(routes.prepare());
     BoxCloneSyncService::new(stack)
-}
-
-fn add_reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Error> {
-    let builder = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            // So that tools print error details decoded.
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-    };
-    Ok(routes
-        .add_service(builder().build_v1()?)
-        .add_service(builder().build_v1alpha()?))
 }

@@ -63,6 +63,9 @@ pub struct Connections {
     open: ByWorker<Gauge>,
     opened: ByWorker<Counter>,
     closed: [Counter; Closed::ALL.len()],
+    health: Gauge,
+    health_opened: Counter,
+    health_refused: Counter,
 }
 
 /// One worker's connections.
@@ -94,6 +97,21 @@ impl Connections {
             "Connections that ended, by reason",
             reasons,
         );
+        registry.register(
+            "health_calls",
+            "Calls of health and reflection that are open",
+            connections.health.clone(),
+        );
+        registry.register(
+            "health_calls_opened",
+            "Calls of health and reflection",
+            connections.health_opened.clone(),
+        );
+        registry.register(
+            "health_calls_refused",
+            "Calls of health and reflection that were refused, as too many were open",
+            connections.health_refused.clone(),
+        );
         connections
     }
 
@@ -104,6 +122,19 @@ impl Connections {
             open: self.open.get_or_create_owned(&[("worker", index)]),
             opened: self.opened.get_or_create_owned(&[("worker", index)]),
         }
+    }
+
+    /// Counts a call of health or reflection from now until what is returned is dropped.
+    #[must_use]
+    pub fn health_opened(&self) -> OpenCall {
+        self.health_opened.inc();
+        self.health.inc();
+        OpenCall(self.health.clone())
+    }
+
+    /// Counts one for which there was no place.
+    pub fn health_refused(&self) {
+        self.health_refused.inc();
     }
 
     /// Counts one that has ended.
@@ -133,6 +164,16 @@ impl WorkerConnections {
 pub struct OpenConnection(Gauge);
 
 impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Counts a call of health or reflection as open for as long as it lives.
+#[derive(Debug)]
+pub struct OpenCall(Gauge);
+
+impl Drop for OpenCall {
     fn drop(&mut self) {
         self.0.dec();
     }

@@ -8,7 +8,10 @@ use onboardflow_gateway::{
     server::Health,
     telemetry::{Metrics, logs},
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpSocket, TcpStream},
+};
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
@@ -129,6 +132,28 @@ async fn idle_connections_kept_probes_from_being_answered() {
     }
     let probe = tokio::time::timeout(Duration::from_secs(5), get(address, "/livez"));
     assert_eq!(probe.await.expect("an answer").0, 200);
+}
+
+#[tokio::test]
+async fn a_flood_from_another_address_ends_no_probe() {
+    let address = admin(&Health::new().await, &Metrics::new()).await;
+    let mut probe = TcpStream::connect(address).await.unwrap();
+    probe.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
+    let mut flood = Vec::new();
+    for _ in 0..300 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+        flood.push(socket.connect(address).await.unwrap());
+    }
+    // It was accepted after all of them.
+    assert_eq!(get(address, "/livez").await.0, 200);
+    let rest = b"host: localhost\r\nconnection: close\r\n\r\n";
+    probe.write_all(rest).await.unwrap();
+    let mut answer = String::new();
+    let read = probe.read_to_string(&mut answer);
+    let read = tokio::time::timeout(Duration::from_secs(60), read).await;
+    read.expect("an answer in time").unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[tokio::test]
