@@ -9,6 +9,7 @@ mod access_log;
 mod beside;
 mod callers;
 mod connection;
+mod crowd;
 mod deadline;
 mod health;
 mod issuer;
@@ -36,7 +37,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     time::{Instant, sleep, sleep_until, timeout_at},
 };
 use tonic::service::Routes;
@@ -44,6 +45,7 @@ use tracing::{info, warn};
 
 use self::{
     callers::Callers,
+    crowd::Crowd,
     life::{FLUSH, LINGER},
     message::Messages,
     places::Places,
@@ -55,10 +57,16 @@ pub use self::{
     health::Health,
     tls::{TlsError, check as check_tls},
 };
-use crate::{config::ServerConfig, telemetry::Telemetry};
+use crate::{
+    config::ServerConfig,
+    telemetry::{Closed, Connections, Telemetry},
+};
 
 /// The wait before accepting again after the system refused, for lack of file descriptors mostly.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The time between warnings that connections can't be taken.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the rest of the process sees of a listener.
 #[derive(Clone, Debug)]
@@ -84,7 +92,7 @@ impl Handles {
 /// to calls in flight. Returns at the end of that, whatever peers do.
 ///
 /// Each worker makes services of its own, on its own runtime. An error means that the listener
-/// could not start.
+/// could not start, or that a worker died.
 pub async fn run(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
@@ -126,41 +134,95 @@ pub async fn run(
     .await?;
 
     info!(address = %listener.local_addr()?, workers = config.workers, "serving");
+    let mut door = Door {
+        listener,
+        crowd: Crowd::new(config.connections.max_open),
+        warned: None,
+        metrics: handles.telemetry.metrics.connections.clone(),
+    };
     handles.health.set_serving().await;
-    accept_until(&mut shutdown, &listener, &workers).await;
+    let until_told = door.accept_until(&mut shutdown, &workers).await;
     handles.health.set_not_serving().await;
+    until_told?;
     info!(delay = ?config.drain_delay, "told to stop; still accepting");
-    accept_until(sleep(config.drain_delay), &listener, &workers).await;
+    door.accept_until(sleep(config.drain_delay), &workers)
+        .await?;
     // Connections that the system has taken for us are served too, as their callers may have
     // written already.
-    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        hand_over(stream, &workers);
+    while let Some(Ok((stream, _))) = door.listener.accept().now_or_never() {
+        door.hand_over(stream, &workers);
     }
-    drop(listener);
+    drop(door);
     drain(workers, &signals, &places, config.drain_timeout).await;
     Ok(())
 }
 
-async fn accept_until(until: impl Future<Output = ()>, listener: &TcpListener, workers: &Workers) {
-    let mut until = pin!(until);
-    loop {
-        tokio::select! {
-            biased;
-            () = &mut until => return,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => hand_over(stream, workers),
-                Err(error) => {
-                    warn!(%error, "a connection could not be accepted");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
-    }
+/// Where connections come in.
+struct Door {
+    listener: TcpListener,
+    crowd: Crowd,
+    /// When it was last told that connections can't be taken.
+    warned: Option<Instant>,
+    metrics: Connections,
 }
 
-fn hand_over(stream: tokio::net::TcpStream, workers: &Workers) {
-    if let Err(error) = workers.hand_over(stream) {
-        warn!(%error, "a connection could not be handed over");
+impl Door {
+    /// An error means that a worker is gone, with the calls and connections that it had: the process
+    /// has to end, as whatever else was given to it would be lost too.
+    async fn accept_until(
+        &mut self,
+        until: impl Future<Output = ()>,
+        workers: &Workers,
+    ) -> io::Result<()> {
+        let mut until = pin!(until);
+        let mut died = pin!(workers.died());
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut until => return Ok(()),
+                () = &mut died => return Err(io::Error::other("a worker died")),
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => self.hand_over(stream, workers),
+                    Err(error) => {
+                        if self.may_warn() {
+                            warn!(%error, "connections can't be accepted");
+                        }
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+            }
+        }
+    }
+
+    fn hand_over(&mut self, stream: TcpStream, workers: &Workers) {
+        let open = workers.open();
+        let seat = self.crowd.admit(open);
+        if open >= self.crowd.max() && self.may_warn() {
+            let max = self.crowd.max();
+            warn!(
+                max,
+                "as many connections as there may be; those without a call are closed"
+            );
+        }
+        match seat {
+            Some(seat) => {
+                if let Err(error) = workers.hand_over(stream, seat) {
+                    warn!(%error, "a connection could not be handed over");
+                }
+            }
+            None => self.metrics.closed(Closed::Crowded),
+        }
+    }
+
+    /// Once a minute: a line for each connection would be a flood of its own.
+    fn may_warn(&mut self) -> bool {
+        let may = self
+            .warned
+            .is_none_or(|last| last.elapsed() >= WARN_INTERVAL);
+        if may {
+            self.warned = Some(Instant::now());
+        }
+        may
     }
 }
 

@@ -17,6 +17,10 @@ pub(super) struct ConnectionArgs {
     /// refused.
     #[arg(long, value_name = "COUNT", default_value = "1024", value_parser = checked(count))]
     max_in_flight: Checked<usize>,
+    /// Connections at once, over all workers, and at most 256 less than the process may have files open.
+    /// For a further one, one without a call is closed; without such a one, the further one is.
+    #[arg(long, value_name = "COUNT", default_value = "10000", value_parser = checked(count))]
+    max_connections: Checked<usize>,
     /// Age, give or take 10%, at which a connection is closed, so that callers spread anew.
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = checked(timeout))]
     max_connection_age: Checked<Duration>,
@@ -46,6 +50,8 @@ pub(super) struct TlsArgs {
 /// How a connection lives. The default is what the flags' defaults say.
 #[derive(Clone, Debug)]
 pub struct ConnectionConfig {
+    /// Connections at once, over all workers.
+    pub max_open: usize,
     /// Age at which it is closed, ±10%.
     pub max_age: Duration,
     /// Longest wait for its calls then.
@@ -68,6 +74,7 @@ pub struct ConnectionConfig {
 impl Default for ConnectionConfig {
     fn default() -> Self {
         Self {
+            max_open: 10_000,
             max_age: Duration::from_secs(30 * 60),
             max_age_grace: Duration::from_secs(30),
             max_idle: Duration::from_secs(15 * 60),
@@ -108,10 +115,12 @@ impl ConnectionArgs {
             self.workers.unwrap_or_else(|| Ok(granted_cpus())),
         );
         let max_in_flight = problems.check("max-in-flight", self.max_in_flight);
+        let max_open = problems.check("max-connections", self.max_connections);
         let age = problems.check("max-connection-age", self.max_connection_age);
         let grace = problems.check("max-connection-age-grace", self.max_connection_age_grace);
         let idle = problems.check("max-connection-idle", self.max_connection_idle);
         let config = ConnectionConfig {
+            max_open: max_open?,
             max_age: age?,
             max_age_grace: grace?,
             max_idle: idle?,

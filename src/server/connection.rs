@@ -26,6 +26,7 @@ use tracing::{debug, field::display, info};
 
 use super::{
     callers::Peer,
+    crowd::Seat,
     life::{LINGER, Life, Turn},
     router::Router,
     signals::Signals,
@@ -64,7 +65,7 @@ pub(super) struct Connections {
 impl Connections {
     /// Serves one connection to its end, and says what that was. What serves HTTP/2 is boxed, as a
     /// connection without TLS would have room for one with it otherwise, three times its size.
-    pub(super) async fn serve(&self, stream: TcpStream) -> Closed {
+    pub(super) async fn serve(&self, stream: TcpStream, seat: &Seat) -> Closed {
         let accepted = Instant::now();
         // Answers are small: waiting to fill a packet only delays them.
         if let Err(error) = stream.set_nodelay(true) {
@@ -72,13 +73,15 @@ impl Connections {
         }
         let address = stream.peer_addr().ok();
         let Some(tls) = &self.tls else {
-            return Box::pin(self.serve_http2(stream, address, None, accepted)).await;
+            return Box::pin(self.serve_http2(stream, address, None, self.life(accepted, seat)))
+                .await;
         };
         let handshake = TlsAcceptor::from(tls.get()).accept(stream);
         let deadline = accepted + self.config.handshake_timeout;
         let shaken = tokio::select! {
             shaken = timeout_at(deadline, handshake) => shaken,
             () = self.given_up() => return Closed::Drained,
+            () = seat.leave.cancelled() => return Closed::Crowded,
         };
         match shaken {
             Ok(Ok(stream)) => {
@@ -86,7 +89,8 @@ impl Connections {
                 let certificate = certificates
                     .and_then(<[_]>::first)
                     .map(|certificate| certificate.clone().into_owned());
-                Box::pin(self.serve_http2(stream, address, certificate, accepted)).await
+                Box::pin(self.serve_http2(stream, address, certificate, self.life(accepted, seat)))
+                    .await
             }
             Ok(Err(error)) => no_tls(&error, address),
             Err(_late) => Closed::NoHandshake,
@@ -104,14 +108,13 @@ impl Connections {
         io: IO,
         address: Option<SocketAddr>,
         certificate: Option<CertificateDer<'static>>,
-        accepted: Instant,
+        life: Life,
     ) -> Closed
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let life = self.life(accepted);
         let peer = Arc::new(Peer::new(address, certificate.as_ref(), life.over.clone()));
-        let preface_by = accepted + self.config.handshake_timeout;
+        let preface_by = life.accepted + self.config.handshake_timeout;
         let io = Wire::new(io, preface_by, self.config.stall_timeout);
         let verdict = io.verdict();
         let calls = Calls {
@@ -125,12 +128,13 @@ impl Connections {
         drive(connection, &life, &verdict).await
     }
 
-    fn life(&self, accepted: Instant) -> Life {
+    fn life(&self, accepted: Instant, seat: &Seat) -> Life {
         Life {
             config: self.config.clone(),
             accepted,
             stuck_after: self.max_timeout + self.config.answer_timeout,
-            streams: Arc::default(),
+            streams: Arc::clone(&seat.streams),
+            leave: seat.leave.clone(),
             going_away: self.signals.draining.child_token(),
             over: self.signals.over.child_token(),
         }

@@ -32,6 +32,8 @@ pub(super) struct Life {
     /// Longest time from a call's arrival to the end of its answer.
     pub(super) stuck_after: Duration,
     pub(super) streams: Arc<Streams>,
+    /// Cancelled when it has to make room for others.
+    pub(super) leave: CancellationToken,
     /// Cancelled when the connection goes away, for its own sake or with all others.
     pub(super) going_away: CancellationToken,
     /// Cancelled when its calls have to end.
@@ -48,6 +50,11 @@ impl Life {
             }
             () = self.unused(self.config.max_idle) => Turn::GoAway(Closed::Idle),
             () = self.stuck() => Turn::Close(Closed::Abusive),
+            // One that never had a call misses none.
+            () = self.leave.cancelled() => match self.streams.opened() {
+                0 => Turn::Close(Closed::Crowded),
+                1.. => Turn::GoAway(Closed::Crowded),
+            },
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::{io, net, sync::Arc, thread};
 
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use tokio::{
     net::TcpStream,
     runtime,
@@ -14,7 +15,10 @@ use tokio::{
 use tonic::service::Routes;
 use tracing::{debug, error};
 
-use super::{connection::Connections, router::Router, router::Shared, signals::Signals, tls::Tls};
+use super::{
+    connection::Connections, crowd::Seat, router::Router, router::Shared, signals::Signals,
+    tls::Tls,
+};
 use crate::telemetry::{OpenConnection, WorkerConnections};
 
 /// The workers, as the acceptor knows them.
@@ -26,7 +30,14 @@ pub(super) struct Workers {
 /// A worker, as the acceptor knows it.
 struct Inbox {
     connections: WorkerConnections,
-    arriving: mpsc::UnboundedSender<(net::TcpStream, OpenConnection)>,
+    arriving: mpsc::UnboundedSender<Arriving>,
+}
+
+/// A connection on its way to its worker.
+struct Arriving {
+    stream: net::TcpStream,
+    open: OpenConnection,
+    seat: Arc<Seat>,
 }
 
 /// What every worker is made of.
@@ -68,15 +79,34 @@ impl Workers {
     }
 
     /// Gives a connection to the worker that has the fewest.
-    pub(super) fn hand_over(&self, stream: TcpStream) -> io::Result<()> {
+    pub(super) fn hand_over(&self, stream: TcpStream, seat: Arc<Seat>) -> io::Result<()> {
         let stream = stream.into_std()?;
         let inboxes = self.inboxes.iter();
         let Some(inbox) = inboxes.min_by_key(|inbox| inbox.connections.open()) else {
             return Ok(());
         };
-        let arriving = (stream, inbox.connections.opened());
-        let sent = inbox.arriving.send(arriving);
-        sent.map_err(|_| io::Error::other("the worker is gone"))
+        let arriving = Arriving {
+            stream,
+            open: inbox.connections.opened(),
+            seat,
+        };
+        let handed = inbox.arriving.send(arriving);
+        handed.map_err(|_| io::Error::other("the worker is gone"))
+    }
+
+    /// Connections that are open.
+    pub(super) fn open(&self) -> usize {
+        let open = (self.inboxes.iter()).map(|inbox| inbox.connections.open());
+        open.map(|open| usize::try_from(open).unwrap_or_default())
+            .sum()
+    }
+
+    /// Ready when a worker is gone, which must not be: it has panicked.
+    pub(super) async fn died(&self) {
+        let mut inboxes: FuturesUnordered<_> = (self.inboxes.iter())
+            .map(|inbox| inbox.arriving.closed())
+            .collect();
+        inboxes.next().await;
     }
 
     /// There will be no more connections.
@@ -107,7 +137,7 @@ impl<F: Fn() -> Routes> Blueprint<F> {
 }
 
 struct Worker {
-    arriving: mpsc::UnboundedReceiver<(net::TcpStream, OpenConnection)>,
+    arriving: mpsc::UnboundedReceiver<Arriving>,
     _working: mpsc::Sender<()>,
 }
 
@@ -158,7 +188,7 @@ impl Worker {
             tokio::select! {
                 () = ended.cancelled() => return,
                 arrived = self.arriving.recv() => match arrived {
-                    Some((stream, open)) => Self::take(stream, open, &connections, &mut tasks),
+                    Some(arriving) => Self::take(arriving, &connections, &mut tasks),
                     None => break,
                 },
                 // Reaped as they end, or the set would grow for ever.
@@ -171,12 +201,8 @@ impl Worker {
         }
     }
 
-    fn take(
-        stream: net::TcpStream,
-        open: OpenConnection,
-        connections: &Arc<Connections>,
-        tasks: &mut JoinSet<()>,
-    ) {
+    fn take(arriving: Arriving, connections: &Arc<Connections>, tasks: &mut JoinSet<()>) {
+        let Arriving { stream, open, seat } = arriving;
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
             Err(error) => return error!(%error, "a connection could not be taken over"),
@@ -184,9 +210,38 @@ impl Worker {
         let connections = Arc::clone(connections);
         tasks.spawn(async move {
             let _open = open;
-            let why = connections.serve(stream).await;
+            let why = connections.serve(stream, &seat).await;
             connections.metrics.closed(why);
             debug!(reason = why.name(), "connection closed");
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    #[test]
+    fn a_worker_that_died_is_noticed_without_a_connection() {
+        let connections = Metrics::new().connections;
+        let (inboxes, mut workers): (Vec<_>, Vec<_>) = (0..2)
+            .map(|index| {
+                let (arriving, worker) = mpsc::unbounded_channel();
+                let connections = connections.of_worker(index);
+                let inbox = Inbox {
+                    connections,
+                    arriving,
+                };
+                (inbox, worker)
+            })
+            .unzip();
+        let (_working, finished) = mpsc::channel(1);
+        let known = Workers { inboxes, finished };
+        assert_eq!(known.died().now_or_never(), None);
+        workers.pop();
+        assert_eq!(known.died().now_or_never(), Some(()));
     }
 }

@@ -18,6 +18,8 @@ pub enum Closed {
     NoHandshake,
     /// No call for `--max-connection-idle`.
     Idle,
+    /// Without a call when there were more than `--max-connections`, or one too many with all busy.
+    Crowded,
     /// Older than `--max-connection-age`.
     Aged,
     /// The gateway drained.
@@ -28,12 +30,13 @@ pub enum Closed {
 
 impl Closed {
     /// Every reason, in the order of their numbers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::InOrder,
         Self::Failed,
         Self::TlsFailed,
         Self::NoHandshake,
         Self::Idle,
+        Self::Crowded,
         Self::Aged,
         Self::Drained,
         Self::Abusive,
@@ -48,6 +51,7 @@ impl Closed {
             Self::TlsFailed => "tls_failed",
             Self::NoHandshake => "no_handshake",
             Self::Idle => "idle",
+            Self::Crowded => "crowded",
             Self::Aged => "aged",
             Self::Drained => "drained",
             Self::Abusive => "abusive",

@@ -6,13 +6,17 @@ use onboardflow_gateway::telemetry::Closed;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::support::{
-    CREATED, Config, Gateway, Upstream, create_request,
+    CREATED, Config, Gateway, Upstream, create_request, eventually,
     peer::{
         CONTINUATION, CREATE, END_HEADERS, GOAWAY, HEADERS, PING, Peer, RST_STREAM, SETTINGS,
         WINDOW_UPDATE, call, frame, headers,
     },
 };
 
+/// Creates that began.
+const STARTED: &str = "grpc_server_started_total{\
+    grpc_service=\"onboardflow.customer.v1.CustomerService\",\
+    grpc_method=\"CreateCustomer\",grpc_type=\"unary\"}";
 const SHORT: Duration = Duration::from_millis(200);
 
 /// A gateway before an upstream that is well, changed by this.
@@ -151,6 +155,9 @@ async fn calls_that_all_time_out_at_their_caller_cost_it_no_connection() {
         for stream in &streams {
             peer.send(&call(*stream, &create_request())).await;
         }
+        let begun = u64::from(next / 2);
+        let have_begun = || (gateway.metric(STARTED) == begun).then_some(());
+        eventually("their begin", have_begun).await;
         sleep(SHORT).await;
         for stream in &streams {
             peer.send(&frame(RST_STREAM, 0, *stream, &8_u32.to_be_bytes()))
@@ -366,5 +373,28 @@ async fn connections_spread_over_workers() {
         assert_eq!(gateway.metric(&open), 2);
     }
     drop(clients);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn connections_have_a_limit_and_idle_ones_go_first() {
+    let gateway = gateway(|config| config.server.connections.max_open = 8).await;
+    let mut client = gateway.client().await;
+    client.create_customer(create_request()).await.unwrap();
+    let mut flood = Vec::new();
+    for _ in 0..50 {
+        flood.push(Peer::greeting(gateway.address, &[]).await);
+    }
+    let all_came = || (gateway.connections().0 >= 51).then_some(());
+    eventually("the flood", all_came).await;
+    // A probe of what is left: never more than the limit.
+    let within = || (gateway.connections().1 <= 8).then_some(());
+    eventually("the limit", within).await;
+    assert!(gateway.closed(Closed::Crowded) >= 43);
+    // The one that has had a call goes after all that never had any.
+    client.create_customer(create_request()).await.unwrap();
+    serves(&gateway).await;
+    assert_eq!(gateway.connections().0, 52);
+    drop(flood);
     gateway.stop().await;
 }
