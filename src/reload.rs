@@ -8,6 +8,7 @@ use std::{
     collections::hash_map::DefaultHasher,
     fmt::Display,
     hash::{Hash as _, Hasher as _},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::PathBuf,
     sync::Arc,
     time::Duration,
@@ -116,11 +117,18 @@ impl Files {
             // No worker waits for a file system.
             let look = move || {
                 let now = fingerprint(&paths);
-                (now, (now != seen).then(|| read()))
+                // Code of others parses what is in the files. A panic of it is told like any other
+                // reason for which they can't be used.
+                let read = (now != seen).then(|| catch_unwind(AssertUnwindSafe(|| read())));
+                (now, read)
             };
             let Ok((now, read)) = spawn_blocking(look).await else {
-                continue; // The runtime shuts down, and this task with it.
+                return; // The runtime shuts down.
             };
+            let read = read.map(|read| match read {
+                Ok(read) => read.map_err(|error| error.to_string()),
+                Err(_panic) => Err("reading them panicked".to_owned()),
+            });
             // Also of files that can't be used: told once, and looked at again when they change.
             seen = now;
             let secret = self.secret.name();
@@ -147,4 +155,47 @@ fn fingerprint(paths: &[PathBuf]) -> u64 {
         files::read(file).hash(&mut hasher);
     }
     hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    #[tokio::test]
+    async fn a_panic_while_files_are_read_again_is_told_and_later_changes_are_taken_up() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("secret");
+        std::fs::write(&path, "one").unwrap();
+        let metrics = Metrics::new();
+        let followed = Files {
+            secret: Secret::Certificate,
+            paths: vec![path.clone()],
+            interval: Duration::from_millis(5),
+            metrics: metrics.secrets.clone(),
+        };
+        let file = path.clone();
+        let value: Reloaded<String> = Reloaded::follow(followed, move || {
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert_ne!(text, "panic", "as a parser might");
+            Ok::<_, String>(Arc::new(text))
+        })
+        .unwrap();
+        let until = async |is: &dyn Fn() -> bool| {
+            let waiting = async {
+                while !is() {
+                    sleep(Duration::from_millis(5)).await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(60), waiting)
+                .await
+                .unwrap();
+        };
+        std::fs::write(&path, "panic").unwrap();
+        let stale = "onboardflow_gateway_secret_stale{secret=\"certificate\"} 1";
+        until(&|| metrics.encode().unwrap().contains(stale)).await;
+        assert_eq!(*value.get(), "one");
+        std::fs::write(&path, "two").unwrap();
+        until(&|| *value.get() == "two").await;
+    }
 }
