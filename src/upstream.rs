@@ -8,6 +8,7 @@ mod http;
 mod once;
 mod pool;
 mod quota;
+mod recent;
 mod reply;
 mod retry;
 mod socket;
@@ -22,6 +23,7 @@ use self::{
     credentials::{Key, KeyRing},
     http::Http,
     quota::{Counted, Quota},
+    recent::Recent,
     retry::{Backoff, Budget},
 };
 pub use self::{breaker::BreakerConfig, dial::Resolver, once::Outcome};
@@ -66,6 +68,7 @@ struct Shared {
     keys: KeyRing,
     breaker: Breaker,
     quota: Quota,
+    recent: Recent,
     budget: Budget,
     backoff: Backoff,
     max_attempts: u32,
@@ -90,6 +93,7 @@ impl Upstream {
                 Some(ledger) => quota.together(ledger.clone()),
                 None => quota,
             },
+            recent: Recent::new(),
             budget: Budget::new(),
             backoff: Backoff::default(),
             max_attempts: config.max_attempts,

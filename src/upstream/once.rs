@@ -1,17 +1,18 @@
 //! Where the ledger stands in the path of a call: around its attempts. A write that names itself is
 //! reserved before the first of them, and its outcome is noted after the last one.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use prost::Message as _;
-use tokio::time::{Instant, timeout_at};
+use prost::Message;
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
     Upstream,
     credentials::{Key, site_name},
+    recent::{Fate, Name},
 };
 use crate::{
-    context::Context,
+    context::{Arrival, Context, NamedBy},
     error::{Answer, Earlier, Error, Refusal, Violation, Write},
     ledger::{self, Begun, Reservation},
     rest::Call,
@@ -45,6 +46,10 @@ impl Upstream {
         context: &Context,
     ) -> Result<Outcome<Op::Response>, Error> {
         let Some(id) = &call.request_id else {
+            let is_named = context.named_by == NamedBy::Caller;
+            if is_named && !Op::INTENT.effect.may_repeat() {
+                return self.recently::<Op>(call, key, context).await;
+            }
             let sent = self.send::<Op>(call, key, context, None).await;
             return sent.map(Outcome::fresh);
         };
@@ -59,6 +64,48 @@ impl Upstream {
         // What can't be noted in time is noted without its caller.
         let _ = timeout_at(give_up(context), note(reservation, &ended)).await;
         ended.map(Outcome::fresh)
+    }
+
+    /// Sends a create without a name, unless it says that it is a repeat, and its first attempt is
+    /// remembered.
+    async fn recently<Op: Operation>(
+        &self,
+        call: &Call,
+        key: &Key,
+        context: &Context,
+    ) -> Result<Outcome<Op::Response>, Error> {
+        let recent = &self.shared.recent;
+        let name = recent.name(call, context);
+        if context.arrival == Arrival::Repeat
+            && let Some(fate) = self.fate_of(name, context).await
+        {
+            return match fate {
+                Fate::Applied(response) => replayed::<Op>(response.as_deref()),
+                Fate::Unknown(since) => Err(unknown(since)),
+                Fate::Pending => Err(Error::new(Earlier::InProgress)),
+            };
+        }
+        let under_way = recent.begin(name, &context.progress);
+        let ended = self.send::<Op>(call, key, context, None).await;
+        match became(&ended) {
+            Write::Applied => under_way.applied(ended.as_ref().ok().map(Message::encode_to_vec)),
+            Write::Unknown => under_way.unknown(),
+            Write::NotSent | Write::Rejected => under_way.free(),
+        }
+        ended.map(Outcome::fresh)
+    }
+
+    /// What became of a create, if it is remembered; waits for one that is under way.
+    async fn fate_of(&self, name: Name, context: &Context) -> Option<Fate> {
+        let mut pause = Duration::from_millis(10);
+        loop {
+            let fate = self.shared.recent.find(name);
+            if fate != Some(Fate::Pending) || Instant::now() + pause >= give_up(context) {
+                return fate;
+            }
+            sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(250));
+        }
     }
 
     /// Reserves the name, or has the answer to an earlier call with it.
@@ -91,18 +138,8 @@ impl Upstream {
         let begun = begun.map_err(|cause| Error::new(Refusal::LedgerUnavailable).because(cause))?;
         match begun {
             Begun::Reserved(reservation) => Ok(Ok(reservation)),
-            Begun::Applied(Some(response)) => match Op::Response::decode(&*response) {
-                Ok(message) => Ok(Err(Outcome {
-                    message,
-                    replayed: true,
-                })),
-                Err(_) => Err(Error::new(Answer::Unreadable { applied: true })),
-            },
-            Begun::Applied(None) => Err(Error::new(Answer::Unreadable { applied: true })),
-            Begun::Unknown(since) => Err(Error {
-                first_attempt: Some(since),
-                ..Error::new(Earlier::Unknown)
-            }),
+            Begun::Applied(response) => replayed::<Op>(response.as_deref()).map(Err),
+            Begun::Unknown(since) => Err(unknown(since)),
             Begun::Settled => Err(Error::new(Earlier::Settled)),
             Begun::UnderWay => Err(Error::new(Earlier::InProgress)),
             Begun::Reused => Err(Error {
@@ -118,14 +155,33 @@ impl Upstream {
 }
 
 /// Notes what became of a write.
-async fn note<T: prost::Message>(reservation: Reservation, ended: &Result<T, Error>) {
-    match ended {
-        Ok(message) => reservation.applied(Some(message.encode_to_vec())).await,
-        Err(error) => match error.write() {
-            Write::Applied => reservation.applied(None).await,
-            Write::Unknown => reservation.unknown().await,
-            Write::NotSent | Write::Rejected => reservation.free().await,
-        },
+async fn note<T: Message>(reservation: Reservation, ended: &Result<T, Error>) {
+    let response = ended.as_ref().ok().map(Message::encode_to_vec);
+    match became(ended) {
+        Write::Applied => reservation.applied(response).await,
+        Write::Unknown => reservation.unknown().await,
+        Write::NotSent | Write::Rejected => reservation.free().await,
+    }
+}
+
+fn became<T>(ended: &Result<T, Error>) -> Write {
+    ended.as_ref().map_or_else(Error::write, |_| Write::Applied)
+}
+
+/// The answer to an earlier call, as it was stored.
+fn replayed<Op: Operation>(response: Option<&[u8]>) -> Result<Outcome<Op::Response>, Error> {
+    let message = response.and_then(|response| Op::Response::decode(response).ok());
+    let message = message.ok_or_else(|| Error::new(Answer::Unreadable { applied: true }))?;
+    Ok(Outcome {
+        message,
+        replayed: true,
+    })
+}
+
+fn unknown(since: SystemTime) -> Error {
+    Error {
+        first_attempt: Some(since),
+        ..Error::new(Earlier::Unknown)
     }
 }
 

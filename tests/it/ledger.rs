@@ -635,3 +635,46 @@ async fn a_spent_day_is_known_to_all_replicas() {
     first.stop().await;
     second.stop().await;
 }
+
+/// A create without a `request_id`, which a sidecar sends again.
+fn sidecars(
+    attempt: &'static str,
+    request: CreateCustomerRequest,
+) -> Request<CreateCustomerRequest> {
+    let mut request = Request::new(request);
+    let metadata = request.metadata_mut();
+    metadata.insert("x-request-id", "7a1f".parse().unwrap());
+    metadata.insert("x-envoy-attempt-count", attempt.parse().unwrap());
+    request
+}
+
+#[tokio::test]
+async fn a_sidecars_repeat_of_a_create_is_not_sent_again() {
+    let upstream = upstream([Manner::HangUp, Manner::Answer(400, "{}")]).await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let lost = refusal(gateway.create(sidecars("1", create_request())).await);
+    assert_told(&lost, Code::Unknown, "UPSTREAM_CONNECTION_LOST", "unknown");
+    let status = refusal(gateway.create(sidecars("2", create_request())).await);
+    assert_told(
+        &status,
+        Code::FailedPrecondition,
+        "WRITE_UNKNOWN",
+        "unknown",
+    );
+    assert_eq!(upstream.received().len(), 1);
+
+    // Another request with the same x-request-id is another write, and what was refused may be sent.
+    let other = || CreateCustomerRequest {
+        event_date: Some(prost_types::Timestamp::default()),
+        ..create_request()
+    };
+    refusal(gateway.create(sidecars("2", other())).await);
+    gateway.create(sidecars("2", other())).await.unwrap();
+    let again = gateway.create(sidecars("3", other())).await.unwrap();
+    assert!(is_replayed(&again));
+    assert_eq!(upstream.received().len(), 3);
+    // A caller that doesn't say that it repeats means another write.
+    gateway.create(sidecars("1", other())).await.unwrap();
+    assert_eq!(upstream.received().len(), 4);
+    gateway.stop().await;
+}

@@ -13,6 +13,7 @@ mod arrival;
 mod callers;
 mod connections;
 mod contract;
+mod crash;
 mod drain;
 mod flags;
 mod ledger;
