@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use onboardflow_gateway::telemetry::{BreakerState, LedgerAnswer, Metrics, Secret, logs};
+use onboardflow_gateway::{
+    callers::Rules,
+    telemetry::{BreakerState, LedgerAnswer, Metrics, Secret, logs},
+};
 
 use crate::support::{Config, Gateway, Upstream, create_request};
 
@@ -30,6 +33,9 @@ fn seldom(metrics: &Metrics) {
     metrics.upstream.unknown_field("data.plan");
     metrics.secrets.reload_failed(Secret::Certificate);
     metrics.secrets.expires(Secret::Certificate, 0);
+    let rules = b"[[caller]]\nname = \"web.svc\"\ndaily_share = 1";
+    let rules = Rules::parse(rules, &[], Some(7)).unwrap();
+    metrics.callers.hold_to(&rules.into());
     let ledger = metrics.ledger();
     ledger.entries("unknown", 1);
     ledger.answered(LedgerAnswer::Replayed);
