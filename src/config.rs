@@ -17,7 +17,12 @@ use std::{net::SocketAddr, time::Duration};
 use http::uri::Authority;
 use tracing_subscriber::filter::Targets;
 
-use self::{args::SharedArgs, callers::Beside, checked::Checked, upstream::CredentialsMode};
+use self::{
+    args::SharedArgs,
+    callers::Beside,
+    checked::{Checked, check, proven},
+    upstream::CredentialsMode,
+};
 pub use self::{
     args::{
         CallersArgs, CallersCommand, Cli, Command, HealthcheckArgs, LogFormat, SandboxArgs,
@@ -27,13 +32,16 @@ pub use self::{
     checked::Problems,
     keys::{KeyFiles, Keys},
     ledger::{LedgerAction, LedgerArgs, LedgerCommand, LedgerConfig, Location},
-    listener::{ConnectionConfig, TlsFiles, granted_cpus},
+    listener::{ConnectionConfig, granted_cpus},
     log::log_filter,
     telemetry::{Effective, Exports},
     tokens::{Endpoint, FetchTimes, HttpKeys, JwtConfig, KeySource},
-    upstream::{AuthScheme, Credentials, Proxy, UpstreamConfig},
+    upstream::{AuthScheme, BreakerConfig, Credentials, Proxy, Resolver, UpstreamConfig},
 };
-use crate::reload;
+pub use crate::pem::TlsFiles;
+
+/// Time between looks at files that may change.
+pub const RELOAD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Everything that `serve` needs.
 #[derive(Debug)]
@@ -111,22 +119,11 @@ pub struct ServerConfig {
 }
 
 impl Default for ServerConfig {
-    /// What the flags' defaults say.
+    /// What the flags of `serve` say when nobody gives them.
     fn default() -> Self {
-        Self {
-            default_timeout: Duration::from_secs(10),
-            max_timeout: Duration::from_secs(60),
-            max_request_bytes: 64 << 10,
-            reflection: true,
-            workers: granted_cpus(),
-            max_in_flight: 1024,
-            connections: ConnectionConfig::default(),
-            tls: None,
-            callers: CallerConfig::default(),
-            reload_interval: reload::INTERVAL,
-            drain_delay: Duration::from_secs(5),
-            drain_timeout: Duration::from_secs(25),
-        }
+        let args = ServeArgs::default();
+        let config = (args.shared).server(args.drain_delay, &mut Problems::default());
+        proven(config.ok_or("a default"))
     }
 }
 
@@ -142,13 +139,13 @@ impl ServeArgs {
             daily_quota: self.upstream.daily_quota.and_then(Result::ok),
         };
         let callers = self.callers.check(&beside, &mut problems);
-        let max_response_bytes =
-            problems.check("max-response-bytes", self.shared.max_response_bytes);
+        let shared = self.shared;
+        let max_response_bytes = check!(problems, shared.max_response_bytes);
         let upstream = self.upstream.check(max_response_bytes, &mut problems);
         let location = self.ledger.check(&mut problems);
         let retention = problems.check("ledger-retention", self.retention.ledger_retention);
         let ports = (self.listen, self.admin_listen);
-        let process = self.shared.check(ports, self.drain_delay, &mut problems);
+        let process = shared.check(ports, self.drain_delay, &mut problems);
         let config = (|| {
             let retention = retention?;
             let mut process = process?;
@@ -171,11 +168,11 @@ impl SandboxArgs {
     /// The configuration, or everything that is wrong with it.
     pub fn check(self) -> Result<SandboxConfig, Problems> {
         let mut problems = Problems::default();
-        let rest_listen = problems.check("rest-listen", self.rest_listen);
-        let max_response_bytes =
-            problems.check("max-response-bytes", self.shared.max_response_bytes);
+        let rest_listen = check!(problems, self.rest_listen);
+        let shared = self.shared;
+        let max_response_bytes = check!(problems, shared.max_response_bytes);
         let ports = (self.listen, self.admin_listen);
-        let process = self.shared.check(ports, self.drain_delay, &mut problems);
+        let process = shared.check(ports, self.drain_delay, &mut problems);
         let config = (|| {
             Some(SandboxConfig {
                 process: process?,
@@ -208,7 +205,7 @@ impl SharedArgs {
         let listen = problems.check("listen", ports.0);
         let admin_listen = problems.check("admin-listen", ports.1);
         let server = self.server(drain_delay, problems);
-        let format = problems.check("log-format", self.log_format);
+        let format = check!(problems, self.log_format);
         let filter = problems.check("log", log_filter(&self.log));
         let exports = Exports::check(problems);
         Some(ProcessConfig {
@@ -228,28 +225,33 @@ impl SharedArgs {
         drain_delay: Checked<Duration>,
         problems: &mut Problems,
     ) -> Option<ServerConfig> {
-        let default_timeout = problems.check("default-timeout", self.default_timeout);
-        let max_timeout = problems.check("max-timeout", self.max_timeout);
+        let default_timeout = check!(problems, self.default_timeout);
+        let max_timeout = check!(problems, self.max_timeout);
         if default_timeout > max_timeout && max_timeout.is_some() {
             problems.add("default-timeout", "must not be longer than --max-timeout");
         }
-        let max_request_bytes = problems.check("max-request-bytes", self.max_request_bytes);
-        let reflection = problems.check("reflection", self.reflection);
-        let connections = self.connections.check(problems);
+        let max_request_bytes = check!(problems, self.max_request_bytes);
+        let reflection = check!(problems, self.reflection);
+        let flags = &self.connections;
+        let workers = flags.workers.unwrap_or_else(|| Ok(granted_cpus()));
+        let workers = problems.check("workers", workers);
+        let max_in_flight = check!(problems, flags.max_in_flight);
+        let connections = flags.check(problems);
         let drain_delay = problems.check("drain-delay", drain_delay);
-        let drain_timeout = problems.check("drain-timeout", self.drain_timeout);
-        let (workers, max_in_flight, connections) = connections?;
+        let drain_timeout = check!(problems, self.drain_timeout);
         Some(ServerConfig {
             default_timeout: default_timeout?,
             max_timeout: max_timeout?,
             max_request_bytes: max_request_bytes?,
             reflection: reflection?,
-            workers,
-            max_in_flight,
-            connections,
+            workers: workers?,
+            max_in_flight: max_in_flight?,
+            connections: connections?,
+            tls: None,
+            callers: CallerConfig::default(),
+            reload_interval: RELOAD_INTERVAL,
             drain_delay: drain_delay?,
             drain_timeout: drain_timeout?,
-            ..ServerConfig::default()
         })
     }
 }

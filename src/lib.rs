@@ -10,8 +10,8 @@
 //! 5. [`translate`] reads the event in the reply. Pure.
 //! 6. [`error`] holds the table of what a caller is told when one of these fails.
 //!
-//! Beside the path: [`proto`] is what `build.rs` makes of `proto/`, [`config`] reads flags and environment, [`port`] opens the ports that they
-//! name, [`callers`] holds the rules on who may do what, [`reload`] reads files again that change, [`context`] is what travels with a call,
+//! Beside the path: [`proto`] is what `build.rs` makes of `proto/`, [`config`] reads flags and environment, [`pem`] reads the files of TLS,
+//! [`port`] opens the ports that they name, [`callers`] holds the rules on who may do what, [`reload`] reads files again that change, [`context`] is what travels with a call,
 //! [`codec`] reads and writes messages,
 //! [`telemetry`] is what an operator sees of it, [`admin`] the port where that is asked for,
 //! [`ledger`] remembers writes that name themselves, [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks a running gateway for its health.
@@ -26,6 +26,7 @@ mod files;
 pub mod healthcheck;
 mod jwks;
 pub mod ledger;
+pub mod pem;
 pub mod port;
 pub mod proto;
 pub mod reload;

@@ -26,9 +26,6 @@ use crate::{
     telemetry::{Secret, Secrets},
 };
 
-/// The time between looks, where nothing else is said.
-pub const INTERVAL: Duration = Duration::from_secs(1);
-
 /// The files of one secret.
 #[derive(Debug)]
 pub struct Files {

@@ -43,6 +43,7 @@ use tokio::{
 use tonic::service::Routes;
 use tracing::{info, warn};
 
+pub use self::health::Health;
 use self::{
     callers::Callers,
     crowd::Crowd,
@@ -52,10 +53,6 @@ use self::{
     router::Shared,
     signals::Signals,
     workers::{Blueprint, Workers},
-};
-pub use self::{
-    health::Health,
-    tls::{TlsError, check as check_tls},
 };
 use crate::{
     config::ServerConfig,

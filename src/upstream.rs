@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use ::http::header::InvalidHeaderValue;
 
+pub use self::once::Outcome;
 use self::{
     breaker::Breaker,
     credentials::{Key, KeyRing},
@@ -26,7 +27,6 @@ use self::{
     recent::Recent,
     retry::{Backoff, Budget},
 };
-pub use self::{breaker::BreakerConfig, dial::Resolver, once::Outcome};
 use crate::{
     config::UpstreamConfig,
     context::Context,

@@ -12,7 +12,8 @@ use crate::callers::Name;
 use super::{
     callers::{CallerArgs, caller_name},
     checked::{
-        Checked, address, authority, boolean, checked, choice, duration, size, timeout, variable,
+        Checked, address, authority, boolean, checked, choice, duration, proven, size, timeout,
+        variable,
     },
     ledger::{LedgerArgs, PlaceArgs, RetentionArgs},
     listener::{ConnectionArgs, TlsArgs},
@@ -176,6 +177,18 @@ pub enum LogFormat {
     Json,
     /// A line for people.
     Text,
+}
+
+impl Default for ServeArgs {
+    /// What clap reads when no flag is given: so each default stands in one place, with its flag.
+    fn default() -> Self {
+        let command = Self::augment_args(clap::Command::new("serve"));
+        proven(
+            command
+                .try_get_matches_from(["serve"])
+                .and_then(|matches| Self::from_arg_matches(&matches)),
+        )
+    }
 }
 
 impl Cli {

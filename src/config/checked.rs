@@ -16,14 +16,33 @@ pub(super) type Checked<T> = Result<T, &'static str>;
 /// What is wrong stands among the problems already.
 pub(super) struct Noted;
 
+/// The value of a flag's default, which is one.
+#[expect(
+    clippy::expect_used,
+    reason = "the program's own text: every test that starts a gateway reads it"
+)]
+pub(super) fn proven<T, E: fmt::Debug>(value: Result<T, E>) -> T {
+    value.expect("a flag's default must be a value of it")
+}
+
+/// The value of a flag, noting what is wrong with it. A field has its flag's name, so no name is written
+/// twice.
+macro_rules! check {
+    ($problems:expr, $args:ident.$field:ident) => {
+        $problems.check(stringify!($field), $args.$field)
+    };
+}
+pub(super) use check;
+
 /// Everything that is wrong with a configuration.
 #[derive(Debug, Default)]
 pub struct Problems(Vec<String>);
 
 impl Problems {
-    /// Notes a problem with a flag.
+    /// Notes a problem with a flag, named as it is or as its field.
     pub(super) fn add(&mut self, flag: &str, problem: impl fmt::Display) {
-        self.0.push(format!("--{flag}: {problem}"));
+        self.0
+            .push(format!("--{}: {problem}", flag.replace('_', "-")));
     }
 
     /// Notes a problem with an argument or a variable that has no flag.

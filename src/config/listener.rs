@@ -4,19 +4,19 @@ use std::{num::NonZeroUsize, path::PathBuf, thread, time::Duration};
 
 use clap::Args;
 
-use super::checked::{Checked, Noted, Problems, checked, count, timeout};
-use crate::server::check_tls;
+use super::checked::{Checked, Noted, Problems, check, checked, count, timeout};
+use crate::pem::{self, TlsFiles};
 
 /// How connections live, and how many calls there are at once.
 #[derive(Debug, Args)]
 pub(super) struct ConnectionArgs {
     /// Threads that serve connections [default: the CPUs granted]
     #[arg(long, value_name = "COUNT", value_parser = checked(count))]
-    workers: Option<Checked<usize>>,
+    pub(super) workers: Option<Checked<usize>>,
     /// Calls at once, over all workers, a quarter of them on one connection or by one caller; more are
     /// refused.
     #[arg(long, value_name = "COUNT", default_value = "1024", value_parser = checked(count))]
-    max_in_flight: Checked<usize>,
+    pub(super) max_in_flight: Checked<usize>,
     /// Connections at once, over all workers, and at most 256 less than the process may have files open.
     /// For a further one, one without a call is closed; without such a one, the further one is.
     #[arg(long, value_name = "COUNT", default_value = "10000", value_parser = checked(count))]
@@ -47,7 +47,7 @@ pub(super) struct TlsArgs {
     pub(super) client_ca: Option<PathBuf>,
 }
 
-/// How a connection lives. The default is what the flags' defaults say.
+/// How a connection lives.
 #[derive(Clone, Debug)]
 pub struct ConnectionConfig {
     /// Connections at once, over all workers.
@@ -71,33 +71,6 @@ pub struct ConnectionConfig {
     pub keepalive_timeout: Duration,
 }
 
-impl Default for ConnectionConfig {
-    fn default() -> Self {
-        Self {
-            max_open: 10_000,
-            max_age: Duration::from_secs(30 * 60),
-            max_age_grace: Duration::from_secs(30),
-            max_idle: Duration::from_secs(15 * 60),
-            handshake_timeout: Duration::from_secs(10),
-            stall_timeout: Duration::from_secs(20),
-            answer_timeout: Duration::from_secs(30),
-            keepalive_interval: Duration::from_secs(30),
-            keepalive_timeout: Duration::from_secs(20),
-        }
-    }
-}
-
-/// The files of the gRPC port's TLS.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Certificate chain.
-    pub cert: PathBuf,
-    /// Its key.
-    pub key: PathBuf,
-    /// CAs of client certificates, which are demanded then.
-    pub client_ca: Option<PathBuf>,
-}
-
 /// The CPUs that the container is granted: its cgroup's quota (v1 and v2) and CPU affinity.
 #[must_use]
 pub fn granted_cpus() -> usize {
@@ -105,28 +78,23 @@ pub fn granted_cpus() -> usize {
 }
 
 impl ConnectionArgs {
-    /// Number of workers, calls at once, and the life of a connection.
-    pub(super) fn check(
-        &self,
-        problems: &mut Problems,
-    ) -> Option<(usize, usize, ConnectionConfig)> {
-        let workers = problems.check(
-            "workers",
-            self.workers.unwrap_or_else(|| Ok(granted_cpus())),
-        );
-        let max_in_flight = problems.check("max-in-flight", self.max_in_flight);
-        let max_open = problems.check("max-connections", self.max_connections);
-        let age = problems.check("max-connection-age", self.max_connection_age);
-        let grace = problems.check("max-connection-age-grace", self.max_connection_age_grace);
-        let idle = problems.check("max-connection-idle", self.max_connection_idle);
-        let config = ConnectionConfig {
+    /// The life of a connection.
+    pub(super) fn check(&self, problems: &mut Problems) -> Option<ConnectionConfig> {
+        let max_open = check!(problems, self.max_connections);
+        let max_age = check!(problems, self.max_connection_age);
+        let max_age_grace = check!(problems, self.max_connection_age_grace);
+        let max_idle = check!(problems, self.max_connection_idle);
+        Some(ConnectionConfig {
             max_open: max_open?,
-            max_age: age?,
-            max_age_grace: grace?,
-            max_idle: idle?,
-            ..ConnectionConfig::default()
-        };
-        Some((workers?, max_in_flight?, config))
+            max_age: max_age?,
+            max_age_grace: max_age_grace?,
+            max_idle: max_idle?,
+            handshake_timeout: Duration::from_secs(10),
+            stall_timeout: Duration::from_secs(20),
+            answer_timeout: Duration::from_secs(30),
+            keepalive_interval: Duration::from_secs(30),
+            keepalive_timeout: Duration::from_secs(20),
+        })
     }
 }
 
@@ -154,7 +122,7 @@ impl TlsArgs {
             key: key.clone(),
             client_ca: self.client_ca.clone(),
         };
-        match check_tls(&files) {
+        match pem::check(&files) {
             Ok(()) => Ok(Some(files)),
             Err(unusable) => {
                 for error in unusable {

@@ -5,24 +5,25 @@
     reason = "the flags' comments are what --help prints"
 )]
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{ffi::OsString, io, net::SocketAddr, path::PathBuf, time::Duration, vec};
 
 use clap::{Args, ValueEnum};
 use http::{HeaderValue, Uri};
-use hyper_util::client::proxy::matcher::Matcher;
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
+use hyper_util::client::{legacy::connect::dns::Name, proxy::matcher::Matcher};
+use rustls_pki_types::CertificateDer;
 use secrecy::{ExposeSecret as _, SecretString};
+use tower::util::BoxCloneSyncService;
 use url::Url;
 
 use super::{
-    checked::{Checked, Problems, attempts, base_url, checked, choice, quota, timeout, variable},
+    args::ServeArgs,
+    checked::{
+        Checked, Problems, attempts, base_url, check, checked, choice, proven, quota, timeout,
+        variable,
+    },
     keys::{KeyFiles, check_token},
 };
-use crate::upstream::{BreakerConfig, Resolver};
+use crate::pem;
 
 /// How OnboardFlow is called.
 #[derive(Debug, Args)]
@@ -106,21 +107,48 @@ pub struct UpstreamConfig {
 }
 
 impl UpstreamConfig {
-    /// An upstream at this address, all else as it is by default.
+    /// An upstream at this address; all else is as the flags say when nobody gives them.
     #[must_use]
     pub fn new(base_url: Url, credentials: Credentials) -> Self {
+        let ServeArgs {
+            upstream, shared, ..
+        } = ServeArgs::default();
         Self {
             base_url,
             extra_roots: Vec::new(),
             credentials,
-            connect_timeout: Duration::from_secs(2),
-            max_response_bytes: 1 << 20,
+            connect_timeout: proven(upstream.connect_timeout),
+            max_response_bytes: proven(shared.max_response_bytes),
             proxy: None,
             resolver: None,
-            max_attempts: 3,
+            max_attempts: proven(upstream.max_attempts),
             daily_quota: None,
             breaker: Some(BreakerConfig::default()),
             heed_retry_after: true,
+        }
+    }
+}
+
+/// Finds the addresses of a host's name.
+pub type Resolver = BoxCloneSyncService<Name, vec::IntoIter<SocketAddr>, io::Error>;
+
+/// When the breaker opens, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct BreakerConfig {
+    /// Failures in a row that open it.
+    pub failures: u32,
+    /// How long it stays open at first. It doubles with each probe that fails.
+    pub open_for: Duration,
+    /// The longest that it stays open at a time.
+    pub open_at_most: Duration,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self {
+            failures: 10,
+            open_for: Duration::from_secs(1),
+            open_at_most: Duration::from_secs(30),
         }
     }
 }
@@ -188,37 +216,33 @@ impl UpstreamArgs {
         max_response_bytes: Option<usize>,
         problems: &mut Problems,
     ) -> Option<UpstreamConfig> {
-        let base_url = problems.check("upstream-url", self.upstream_url.clone());
-        let connect_timeout = problems.check("connect-timeout", self.connect_timeout);
         let credentials = self.credentials(problems);
-        let max_attempts = problems.check("max-attempts", self.max_attempts);
+        let base_url = check!(problems, self.upstream_url);
+        let connect_timeout = check!(problems, self.connect_timeout);
+        let max_attempts = check!(problems, self.max_attempts);
         let daily_quota = problems.check("daily-quota", self.daily_quota.transpose());
         let extra_roots = match self.upstream_ca {
             None => Some(Vec::new()),
-            Some(file) => problems.check("upstream-ca", read_certificates(&file)),
+            Some(file) => problems.check("upstream-ca", pem::certificates(&file)),
         };
         let proxy = base_url
             .as_ref()
             .and_then(|url| problems.check("upstream-url", Proxy::of_environment(url)));
         Some(UpstreamConfig {
-            base_url: base_url?,
             extra_roots: extra_roots?,
-            credentials: credentials?,
             connect_timeout: connect_timeout?,
             max_response_bytes: max_response_bytes?,
             proxy: proxy?,
-            resolver: None,
             max_attempts: max_attempts?,
             daily_quota: daily_quota?,
-            breaker: Some(BreakerConfig::default()),
-            heed_retry_after: true,
+            ..UpstreamConfig::new(base_url?, credentials?)
         })
     }
 
     fn credentials(&self, problems: &mut Problems) -> Option<Credentials> {
         let variable = variable("ONBOARDFLOW_TOKEN");
-        let scheme = problems.check("auth-scheme", self.auth_scheme);
-        let mode = problems.check("credentials", self.credentials)?;
+        let scheme = check!(problems, self.auth_scheme);
+        let mode = check!(problems, self.credentials)?;
         let holds_none =
             variable.is_none() && self.token_file.is_none() && self.site_tokens_file.is_none();
         let problem = match mode {
@@ -265,18 +289,6 @@ impl UpstreamArgs {
         let default = problems.note("token-file", files.read_default());
         let sites = problems.note("site-tokens-file", files.read_sites());
         (default.is_some() && sites.is_some()).then_some(Credentials::Files { files, scheme })
-    }
-}
-
-/// The certificates in a PEM file.
-fn read_certificates(file: &Path) -> Checked<Vec<CertificateDer<'static>>> {
-    let certificates = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|_| "can't be read as a PEM file with certificates")?;
-    if certificates.is_empty() {
-        Err("holds no certificate")
-    } else {
-        Ok(certificates)
     }
 }
 

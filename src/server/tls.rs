@@ -1,67 +1,18 @@
 //! TLS towards callers: 1.2 and 1.3, ALPN h2, files that may change at any time.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use rustls::{
-    RootCertStore, ServerConfig,
-    crypto::aws_lc_rs,
-    server::{WebPkiClientVerifier, danger::ClientCertVerifier},
-};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use rustls::ServerConfig;
 
 use crate::{
-    config::TlsFiles,
-    error::Source,
+    pem::{Read, TlsFiles, read},
     reload::{Files, Reloaded},
     telemetry::{Secret, Secrets},
 };
 
-/// A file that can't be used. Tells neither its name nor its content.
-#[derive(Debug)]
-pub struct TlsError {
-    flag: &'static str,
-    problem: &'static str,
-    source: Option<Source>,
-}
-
-impl TlsError {
-    /// The flag that names the file.
-    #[must_use]
-    pub fn flag(&self) -> &'static str {
-        self.flag
-    }
-
-    fn of(flag: &'static str, problem: &'static str) -> impl FnOnce(Source) -> Self {
-        move |source| Self {
-            flag,
-            problem,
-            source: Some(source),
-        }
-    }
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.problem)?;
-        match &self.source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for TlsError {}
-
 /// What connections are accepted with, as it is now. Those that stand keep what they were accepted
 /// with.
 pub(super) type Tls = Reloaded<ServerConfig>;
-
-/// What was read from the files.
-struct Read {
-    config: ServerConfig,
-    /// The end of the certificate's validity, in Unix seconds.
-    expires: Option<i64>,
-}
 
 /// Reads the files, and again when they change.
 pub(super) fn follow(
@@ -78,97 +29,11 @@ pub(super) fn follow(
     };
     let (files, metrics) = (files.clone(), metrics.clone());
     Reloaded::follow(followed, move || {
-        let read = read(&files).map_err(|error| format!("--{}: {error}", error.flag));
+        let read = read(&files).map_err(|error| format!("--{}: {error}", error.flag()));
         let Read { config, expires } = read?;
         if let Some(at) = expires {
             metrics.expires(Secret::Certificate, at);
         }
         Ok(config)
     })
-}
-
-/// Whether these files can be used; if not, what is wrong with each.
-pub fn check(files: &TlsFiles) -> Result<(), Vec<TlsError>> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let client_ca = files.client_ca.as_ref();
-    let of_its_own: Vec<_> = [
-        certificates(&files.cert, "tls-cert").err(),
-        private_key(&files.key).err(),
-        client_ca.and_then(|file| client_verifier(file, provider).err()),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if of_its_own.is_empty() {
-        read(files).map(drop).map_err(|error| vec![error])
-    } else {
-        Err(of_its_own)
-    }
-}
-
-/// Sessions are not resumed across a change: each configuration has a cache of its own, so that a CA
-/// that was taken out is out.
-fn read(files: &TlsFiles) -> Result<Read, TlsError> {
-    let chain = certificates(&files.cert, "tls-cert")?;
-    let expires = chain.first().and_then(|leaf| end_of_validity(leaf));
-    let key = private_key(&files.key)?;
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| TlsError::of("tls-cert", "TLS can't be set up")(error.into()))?;
-    let builder = match &files.client_ca {
-        None => builder.with_no_client_auth(),
-        Some(file) => builder.with_client_cert_verifier(client_verifier(file, provider)?),
-    };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(|error| TlsError::of("tls-cert", "does not go with --tls-key")(error.into()))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Read { config, expires })
-}
-
-fn end_of_validity(certificate: &CertificateDer<'_>) -> Option<i64> {
-    let (_, certificate) = x509_parser::parse_x509_certificate(certificate).ok()?;
-    Some(certificate.validity().not_after.timestamp())
-}
-
-fn client_verifier(
-    file: &PathBuf,
-    provider: Arc<rustls::crypto::CryptoProvider>,
-) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    let mut roots = RootCertStore::empty();
-    for certificate in certificates(file, "client-ca")? {
-        roots.add(certificate).map_err(|error| {
-            TlsError::of("client-ca", "holds an unusable certificate")(error.into())
-        })?;
-    }
-    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-        .build()
-        .map_err(|error| TlsError::of("client-ca", "is unusable")(error.into()))
-}
-
-fn certificates(
-    file: &PathBuf,
-    flag: &'static str,
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|_| unreadable(flag, "can't be read as a PEM file with certificates"))?;
-    if certificates.is_empty() {
-        return Err(unreadable(flag, "holds no certificate"));
-    }
-    Ok(certificates)
-}
-
-fn private_key(file: &PathBuf) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(file)
-        .map_err(|_| unreadable("tls-key", "can't be read as a PEM file with a private key"))
-}
-
-fn unreadable(flag: &'static str, problem: &'static str) -> TlsError {
-    TlsError {
-        flag,
-        problem,
-        source: None,
-    }
 }

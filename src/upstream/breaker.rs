@@ -22,31 +22,13 @@ use std::{
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use crate::telemetry::{BreakerState, UpstreamMetrics};
+use crate::{
+    config::BreakerConfig,
+    telemetry::{BreakerState, UpstreamMetrics},
+};
 
 /// Sites that are remembered as stopped. Callers name theirs, and may name any.
 const MAX_SITES: usize = 1000;
-
-/// When the breaker opens, and for how long.
-#[derive(Clone, Copy, Debug)]
-pub struct BreakerConfig {
-    /// Failures in a row that open it.
-    pub failures: u32,
-    /// How long it stays open at first. It doubles with each probe that fails.
-    pub open_for: Duration,
-    /// The longest that it stays open at a time.
-    pub open_at_most: Duration,
-}
-
-impl Default for BreakerConfig {
-    fn default() -> Self {
-        Self {
-            failures: 10,
-            open_for: Duration::from_secs(1),
-            open_at_most: Duration::from_secs(30),
-        }
-    }
-}
 
 /// Shared by all workers.
 #[derive(Debug)]

@@ -16,10 +16,10 @@ use sha1::{Digest as _, Sha1};
 
 use super::BuildError;
 use crate::{
-    config::{AuthScheme, Credentials, KeyFiles, Keys},
+    config::{AuthScheme, Credentials, KeyFiles, Keys, RELOAD_INTERVAL},
     context::Context,
     error::{Error, Refusal, Violation},
-    reload::{self, Files, Reloaded},
+    reload::{Files, Reloaded},
     rest::KeyHolder,
     telemetry::{Secret, Secrets},
 };
@@ -57,7 +57,7 @@ fn follow(
     let followed = Files {
         secret: Secret::Token,
         paths: files.default.iter().chain(&files.sites).cloned().collect(),
-        interval: reload::INTERVAL,
+        interval: RELOAD_INTERVAL,
         metrics: metrics.clone(),
     };
     Reloaded::follow(followed, move || {

@@ -2,7 +2,7 @@
 //!
 //! Names are resolved for every connection, so that a change is followed as connections end.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration, vec};
+use std::{sync::Arc, time::Duration, vec};
 
 use bytes::Bytes;
 use http::Uri;
@@ -11,7 +11,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::{
     client::legacy::connect::{
         HttpConnector,
-        dns::{GaiAddrs, GaiResolver, Name},
+        dns::{GaiAddrs, GaiResolver},
         proxy::Tunnel,
     },
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -36,7 +36,7 @@ use super::{
     socket::{Socket, Wire},
 };
 use crate::{
-    config::{Proxy, UpstreamConfig},
+    config::{Proxy, Resolver, UpstreamConfig},
     error::Source,
 };
 
@@ -44,9 +44,6 @@ use crate::{
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// How often it asks before it gives up.
 const KEEPALIVE_PROBES: u32 = 3;
-
-/// Finds the addresses of a host's name.
-pub type Resolver = BoxCloneSyncService<Name, vec::IntoIter<SocketAddr>, io::Error>;
 
 /// The system's, asked on threads, as it blocks.
 fn system_resolver() -> Resolver {

@@ -14,8 +14,8 @@ mod upstream;
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use onboardflow_gateway::{
+    config::Resolver,
     proto::{CreateCustomerRequest, Customer, UpdateCustomerRequest},
-    upstream::Resolver,
 };
 use prost_types::Timestamp;
 use tokio::time::{sleep, timeout};

@@ -16,8 +16,8 @@ use std::{
 
 use futures_util::{StreamExt as _, stream};
 use onboardflow_gateway::{
+    config::Resolver,
     proto::{CustomerEvent, customer_service_client::CustomerServiceClient},
-    upstream::Resolver,
 };
 use rustls::pki_types::CertificateDer;
 use tokio::time::{Instant, sleep};

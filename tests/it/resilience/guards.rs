@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use onboardflow_gateway::{
+    config::BreakerConfig,
     config::{Credentials, KeyFiles},
-    upstream::BreakerConfig,
 };
 use tonic::Request;
 use tonic_types::StatusExt as _;
