@@ -106,8 +106,15 @@ pub(super) fn authority(text: &str) -> Checked<Authority> {
         .ok_or("must be a host and a port, such as localhost:9090")
 }
 
+/// A duration that can be added to any time without leaving what clocks can hold.
 pub(super) fn duration(text: &str) -> Checked<Duration> {
-    humantime::parse_duration(text).map_err(|_| "must be a duration, such as 500ms, 10s or 30m")
+    const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration <= LONGEST => Ok(duration),
+        Ok(_) => Err("must not be longer than a year"),
+        Err(_) => Err("must be a duration, such as 500ms, 10s or 30m"),
+    }
 }
 
 /// A duration that may not be zero.
