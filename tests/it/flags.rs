@@ -120,7 +120,11 @@ async fn one_header_is_not_for_two_things() {
 async fn a_worker_is_a_thread_and_the_first_does_all_else() {
     for workers in [1, 3] {
         let mut child = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"))
-            .args(["sandbox", "--listen=127.0.0.1:0"])
+            .args([
+                "sandbox",
+                "--listen=127.0.0.1:0",
+                "--admin-listen=127.0.0.1:0",
+            ])
             .arg(format!("--workers={workers}"))
             .env_clear()
             .stdout(Stdio::piped())
