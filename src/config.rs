@@ -8,11 +8,16 @@ mod keys;
 mod ledger;
 mod listener;
 mod log;
+mod misread;
 mod telemetry;
 mod tokens;
 mod upstream;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    ffi::OsStr,
+    net::{Ipv4Addr, SocketAddr},
+    time::Duration,
+};
 
 use http::uri::Authority;
 use tracing_subscriber::filter::Targets;
@@ -20,7 +25,7 @@ use tracing_subscriber::filter::Targets;
 use self::{
     args::SharedArgs,
     callers::Beside,
-    checked::{Checked, check, proven},
+    checked::{Checked, address, authority, check, proven, variable},
     upstream::CredentialsMode,
 };
 pub use self::{
@@ -34,7 +39,8 @@ pub use self::{
     ledger::{LedgerAction, LedgerArgs, LedgerCommand, LedgerConfig, Location},
     listener::{ConnectionConfig, granted_cpus},
     log::log_filter,
-    telemetry::{Effective, Exports},
+    misread::Unread,
+    telemetry::{Effective, Exports, MetricsExport},
     tokens::{Endpoint, FetchTimes, HttpKeys, JwtConfig, KeySource},
     upstream::{AuthScheme, BreakerConfig, Credentials, Proxy, Resolver, UpstreamConfig},
 };
@@ -188,10 +194,23 @@ impl HealthcheckArgs {
     /// The address to ask, or what is wrong with it.
     pub fn check(self) -> Result<Authority, Problems> {
         let mut problems = Problems::default();
-        let address = self.address;
-        let address = address.map_err(|problem| problems.add_named("ADDR", problem));
+        let (name, address) = match (self.address, variable("ONBOARDFLOW_ADMIN_LISTEN")) {
+            (Some(address), _) => ("ADDR", address),
+            (None, None) => ("ADDR", authority("127.0.0.1:9090")),
+            (None, Some(listen)) => ("ONBOARDFLOW_ADMIN_LISTEN", reached_at(&listen)),
+        };
+        let address = address.map_err(|problem| problems.add_named(name, problem));
         problems.finish(address.ok())
     }
+}
+
+/// Where a gateway of this machine that listens on this address is reached.
+fn reached_at(listen: &OsStr) -> Checked<Authority> {
+    let mut address = address(&listen.to_string_lossy())?;
+    if address.ip().is_unspecified() {
+        address.set_ip(Ipv4Addr::LOCALHOST.into());
+    }
+    authority(&address.to_string())
 }
 
 impl SharedArgs {

@@ -8,14 +8,14 @@ use std::{
     sync::Arc,
 };
 
-use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::error::ErrorKind;
 use futures_util::future::BoxFuture;
 use onboardflow_gateway::{
     admin::Admin,
     callers::{Question, Rules},
     config::{
         AuthScheme, CallersCommand, Cli, Command, Credentials, Effective, Location, Problems,
-        ProcessConfig, SandboxConfig, ServeConfig, ServerConfig, UpstreamConfig,
+        ProcessConfig, SandboxConfig, ServeConfig, ServerConfig, Unread, UpstreamConfig,
     },
     error::Source,
     healthcheck,
@@ -63,13 +63,17 @@ impl<E: Into<Source>> From<E> for Failure {
 }
 
 fn main() -> ExitCode {
-    let cli = match Cli::read(env::args_os()) {
-        Ok(cli) => cli,
-        Err(error) => return refuse_arguments(&error),
+    let (effective, ended) = match Cli::read(env::args_os()) {
+        Ok(cli) => (cli.effective.clone(), run(cli)),
+        Err(Unread::Other(error)) => return say(&error),
+        Err(Unread::Configuration(problems)) => {
+            (Effective::default(), Err(Failure::Configuration(problems)))
+        }
     };
-    match run(cli) {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::Configuration(problems)) => {
+            let problems = problems.named_as_set(&effective);
             complain(format_args!("bad configuration\n{problems}"));
             ExitCode::from(BAD_CONFIGURATION)
         }
@@ -85,40 +89,20 @@ fn complain(why: fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "onboardflow-gateway: {why}");
 }
 
-/// Prints help and version as clap made them, and of anything else no more than the flag that is at
-/// fault: clap would quote its value, which may be a key put in the wrong place.
-fn refuse_arguments(error: &clap::Error) -> ExitCode {
+/// Prints help or the version, or asks for a command.
+fn say(error: &clap::Error) -> ExitCode {
     match error.kind() {
-        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => {
-            let printed = error.print();
-            return if printed.is_ok() {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            };
-        }
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => match error.print() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        },
+        _ => {
             complain(format_args!(
                 "say serve, sandbox, ledger, healthcheck or callers; see --help"
             ));
-        }
-        kind => {
-            let problem = match kind {
-                ErrorKind::ArgumentConflict => "given more than once",
-                // The parsers of values succeed whatever they are given (`config::checked`).
-                ErrorKind::InvalidValue => "needs a value",
-                kind => kind.as_str().unwrap_or("bad arguments"),
-            };
-            let flag = match error.get(ContextKind::InvalidArg) {
-                Some(ContextValue::String(arg)) if arg.starts_with("--") => {
-                    arg.split(['=', ' ']).next().unwrap_or_default()
-                }
-                _ => "the command line",
-            };
-            complain(format_args!("{flag}: {problem}; see --help"));
+            ExitCode::from(BAD_CONFIGURATION)
         }
     }
-    ExitCode::from(BAD_CONFIGURATION)
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
@@ -343,6 +327,12 @@ fn sandbox_key() -> String {
 fn stop_signal() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            info!("SIGHUP: nothing to do; changed files are read again without a signal");
+        }
+    });
     Ok(async move {
         tokio::select! {
             _ = terminate.recv() => {}

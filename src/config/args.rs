@@ -4,7 +4,10 @@
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
-use clap::{Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
+use clap::{
+    Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    error::ErrorKind,
+};
 use http::uri::Authority;
 
 use crate::callers::Name;
@@ -12,11 +15,12 @@ use crate::callers::Name;
 use super::{
     callers::{CallerArgs, caller_name},
     checked::{
-        Checked, address, authority, boolean, checked, choice, duration, proven, size, timeout,
-        variable,
+        Checked, Problems, address, authority, boolean, checked, choice, duration, proven, size,
+        timeout, variable,
     },
     ledger::{LedgerArgs, PlaceArgs, RetentionArgs},
     listener::{ConnectionArgs, TlsArgs},
+    misread::{Unread, mend, note_unknown_variables, variable_of},
     telemetry::Effective,
     upstream::UpstreamArgs,
 };
@@ -131,9 +135,10 @@ pub struct SandboxArgs {
 /// Flags of `healthcheck`.
 #[derive(Debug, Args)]
 pub struct HealthcheckArgs {
-    /// Host and port of a gateway's admin port, or of its gRPC port where that is in plaintext.
-    #[arg(value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = checked(authority))]
-    pub(super) address: Checked<Authority>,
+    /// Host and port of a gateway's admin port, or of its gRPC port where that is in plaintext
+    /// [default: the port of ONBOARDFLOW_ADMIN_LISTEN, or else 127.0.0.1:9090]
+    #[arg(value_name = "ADDR", value_parser = checked(authority))]
+    pub(super) address: Option<Checked<Authority>>,
 }
 
 /// Flags that `serve` and `sandbox` have alike, defaults included.
@@ -179,6 +184,20 @@ pub enum LogFormat {
     Text,
 }
 
+impl Command {
+    /// What is wrong with the values of its flags.
+    fn problems(self) -> Problems {
+        let problems = match self {
+            Self::Serve(args) => args.check().err(),
+            Self::Sandbox(args) => args.check().err(),
+            Self::Ledger(args) => args.check().err(),
+            Self::Callers(CallersCommand::Check(args)) => args.check().err(),
+            Self::Healthcheck(args) => args.check().err(),
+        };
+        problems.unwrap_or_default()
+    }
+}
+
 impl Default for ServeArgs {
     /// What clap reads when no flag is given: so each default stands in one place, with its flag.
     fn default() -> Self {
@@ -192,17 +211,47 @@ impl Default for ServeArgs {
 }
 
 impl Cli {
-    /// Reads a command line, and the environment for what it leaves out.
-    pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+    /// Reads a command line, and the environment for what it leaves out. Where anything in them is
+    /// misread, all else that is wrong with the configuration is told too.
+    pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, Unread> {
         let mut command = Self::command_with_variables();
-        let matches = command.try_get_matches_from_mut(args)?;
-        let mut cli = Self::from_arg_matches(&matches)?;
+        let mut args: Vec<_> = args.into_iter().collect();
+        let mut problems = Problems::default();
+        note_unknown_variables(&command, &mut problems);
+        let matches = loop {
+            match command.try_get_matches_from_mut(&args) {
+                Ok(matches) => break matches,
+                Err(error) if Self::is_no_misreading(error.kind()) => {
+                    return Err(Unread::Other(error));
+                }
+                Err(error) => {
+                    if !mend(&error, &mut args, &mut problems) {
+                        return Err(Unread::Configuration(problems));
+                    }
+                }
+            }
+        };
+        let mut cli = Self::from_arg_matches(&matches).map_err(Unread::Other)?;
         if let Some((name, matches)) = matches.subcommand()
             && let Some(command) = command.find_subcommand(name)
         {
             cli.effective = Effective::of(command, matches);
         }
-        Ok(cli)
+        if problems.is_empty() {
+            return Ok(cli);
+        }
+        problems.extend(cli.command.problems().named_as_set(&cli.effective));
+        Err(Unread::Configuration(problems))
+    }
+
+    fn is_no_misreading(kind: ErrorKind) -> bool {
+        matches!(
+            kind,
+            ErrorKind::DisplayHelp
+                | ErrorKind::DisplayVersion
+                | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                | ErrorKind::MissingSubcommand
+        )
     }
 
     /// Every flag, with its variable where that is set. Help shows the rule in place of the
@@ -215,7 +264,10 @@ impl Cli {
             else {
                 return arg;
             };
-            let name = format!("ONBOARDFLOW_{}", flag.replace('-', "_").to_uppercase());
+            let name = variable_of(flag);
+            // So that -1 is a bad value, and no unknown flag.
+            let is_switch = !arg.get_action().takes_values();
+            let arg = arg.allow_negative_numbers(!is_switch);
             match variable(&name) {
                 Some(_) => arg.env(name).hide_env(true),
                 None => arg,

@@ -10,6 +10,8 @@ use clap::ValueEnum;
 use http::uri::Authority;
 use url::Url;
 
+use super::{Effective, misread::variable_of};
+
 /// A value, or why it isn't one.
 pub(super) type Checked<T> = Result<T, &'static str>;
 
@@ -36,18 +38,59 @@ pub(super) use check;
 
 /// Everything that is wrong with a configuration.
 #[derive(Debug, Default)]
-pub struct Problems(Vec<String>);
+pub struct Problems(Vec<Problem>);
+
+#[derive(Debug)]
+struct Problem {
+    name: Named,
+    what: String,
+}
+
+/// What a problem is with.
+#[derive(Debug)]
+enum Named {
+    /// A flag, without its dashes.
+    Flag(String),
+    /// Anything else, as it is shown.
+    Other(String),
+}
 
 impl Problems {
     /// Notes a problem with a flag, named as it is or as its field.
     pub(super) fn add(&mut self, flag: &str, problem: impl fmt::Display) {
-        self.0
-            .push(format!("--{}: {problem}", flag.replace('_', "-")));
+        self.0.push(Problem {
+            name: Named::Flag(flag.replace('_', "-")),
+            what: problem.to_string(),
+        });
     }
 
     /// Notes a problem with an argument or a variable that has no flag.
     pub(super) fn add_named(&mut self, name: &str, problem: impl fmt::Display) {
-        self.0.push(format!("{name}: {problem}"));
+        self.0.push(Problem {
+            name: Named::Other(name.to_owned()),
+            what: problem.to_string(),
+        });
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
+    /// The same, where a flag's value came from its variable by the name of that.
+    #[must_use]
+    pub fn named_as_set(mut self, effective: &Effective) -> Self {
+        for problem in &mut self.0 {
+            if let Named::Flag(flag) = &problem.name
+                && effective.is_from_environment(flag)
+            {
+                problem.name = Named::Other(variable_of(flag));
+            }
+        }
+        self
     }
 
     /// The value, if it is one; notes the problem otherwise.
@@ -71,8 +114,11 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for problem in &self.0 {
-            writeln!(f, "  {problem}")?;
+        for Problem { name, what } in &self.0 {
+            match name {
+                Named::Flag(flag) => writeln!(f, "  --{flag}: {what}")?,
+                Named::Other(name) => writeln!(f, "  {name}: {what}")?,
+            }
         }
         Ok(())
     }

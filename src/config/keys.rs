@@ -77,8 +77,10 @@ impl KeyFiles {
 /// An API key: one word that a header can hold.
 pub(super) fn check_token(text: &str) -> Checked<SecretString> {
     let token = text.trim();
-    let is_word = !token.is_empty() && token.chars().all(|c| c.is_ascii_graphic());
-    if is_word {
+    let is_word = token.chars().all(|c| c.is_ascii_graphic());
+    if token.is_empty() {
+        Err("is empty; it must hold the API key")
+    } else if is_word {
         Ok(SecretString::from(token))
     } else {
         Err("the API key must be one word of printable ASCII")

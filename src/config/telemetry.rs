@@ -12,7 +12,6 @@ use super::{
     Problems,
     checked::{self, Noted},
 };
-use crate::telemetry::otlp::MetricsExport;
 
 /// Longest time that an export may take, where the environment does not say.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -42,6 +41,19 @@ impl Exports {
             metrics,
         })
     }
+}
+
+/// Where metrics are sent, and how often.
+#[derive(Clone, Debug)]
+pub struct MetricsExport {
+    /// The collector's URL for metrics.
+    pub endpoint: Url,
+    /// Headers to send with them.
+    pub headers: HeaderMap,
+    /// Longest time that an export may take.
+    pub timeout: Duration,
+    /// Time between exports.
+    pub interval: Duration,
 }
 
 /// A signal, as the variables call it.
@@ -161,6 +173,8 @@ fn variable(name: &str) -> Option<String> {
 #[serde(transparent)]
 pub struct Effective(BTreeMap<String, Setting>);
 
+const ENVIRONMENT: &str = "environment";
+
 #[derive(Clone, Debug, Serialize)]
 struct Setting {
     value: String,
@@ -177,7 +191,7 @@ impl Effective {
                 .collect();
             let from = match matches.value_source(id)? {
                 ValueSource::CommandLine => "command line",
-                ValueSource::EnvVariable => "environment",
+                ValueSource::EnvVariable => ENVIRONMENT,
                 _ => "default",
             };
             Some(Setting {
@@ -190,6 +204,12 @@ impl Effective {
             Some((flag.to_owned(), setting(arg.get_id().as_str())?))
         });
         Self(flags.collect())
+    }
+
+    /// Whether the flag's value is its variable's.
+    pub(super) fn is_from_environment(&self, flag: &str) -> bool {
+        let setting = self.0.get(flag);
+        setting.is_some_and(|setting| setting.from == ENVIRONMENT)
     }
 
     /// As JSON.

@@ -18,10 +18,11 @@ use url::Url;
 use super::{
     args::ServeArgs,
     checked::{
-        Checked, Problems, attempts, base_url, check, checked, choice, proven, quota, timeout,
-        variable,
+        Checked, Noted, Problems, attempts, base_url, check, checked, choice, proven, quota,
+        timeout, variable,
     },
     keys::{KeyFiles, check_token},
+    misread::variable_of,
 };
 use crate::pem;
 
@@ -163,21 +164,36 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// The proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY name for this URL.
-    fn of_environment(url: &Url) -> Checked<Option<Self>> {
-        const INVALID: &str = "HTTPS_PROXY, HTTP_PROXY or ALL_PROXY must name an http proxy";
-
-        let Some(proxy) = url
-            .as_str()
-            .parse()
-            .ok()
-            .and_then(|url: Uri| Matcher::from_env().intercept(&url))
-        else {
+    /// The proxy that HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY name for this URL. A variable that
+    /// can't be read must not mean that a call takes the direct way.
+    fn of_environment(url: &Url, problems: &mut Problems) -> Result<Option<Self>, Noted> {
+        let names: &[&str] = match url.scheme() {
+            "https" => &["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"],
+            _ => &["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"],
+        };
+        let text = |name: &str| Some(variable(name)?.to_string_lossy().into_owned());
+        let Some((name, value)) = names.iter().find_map(|name| Some((*name, text(name)?))) else {
             return Ok(None);
         };
-        if proxy.uri().scheme_str() != Some("http") {
-            return Err(INVALID);
+        let excepted = text("no_proxy")
+            .or_else(|| text("NO_PROXY"))
+            .unwrap_or_default();
+        let target: Uri = url.as_str().parse().map_err(|_| Noted)?;
+        let through = |proxy: &str| {
+            let matcher = Matcher::builder().all(proxy).no(excepted.as_str()).build();
+            matcher.intercept(&target)
+        };
+        if through("http://any.invalid").is_none() {
+            return Ok(None);
         }
+        let proxy = through(&value).filter(|proxy| proxy.uri().scheme_str() == Some("http"));
+        let Some(proxy) = proxy else {
+            problems.add_named(
+                name,
+                "must be the URL of an http proxy, such as http://proxy:3128",
+            );
+            return Err(Noted);
+        };
         let mut authorization = proxy.basic_auth().cloned();
         if let Some(value) = &mut authorization {
             value.set_sensitive(true);
@@ -227,7 +243,7 @@ impl UpstreamArgs {
         };
         let proxy = base_url
             .as_ref()
-            .and_then(|url| problems.check("upstream-url", Proxy::of_environment(url)));
+            .and_then(|url| Proxy::of_environment(url, problems).ok());
         Some(UpstreamConfig {
             extra_roots: extra_roots?,
             connect_timeout: connect_timeout?,
@@ -274,7 +290,9 @@ impl UpstreamArgs {
         let fixed = match variable {
             None => None,
             Some(token) => {
-                Some(problems.check("token-file", check_token(&token.to_string_lossy()))?)
+                let token = check_token(&token.to_string_lossy());
+                let noted = |problem| problems.add_named(&variable_of("token"), problem);
+                Some(token.map_err(noted).ok()?)
             }
         };
         let files = KeyFiles {

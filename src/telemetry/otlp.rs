@@ -24,28 +24,12 @@ use prometheus_client::encoding::prometheus_protobuf::prometheus_data_model::{
     self as prometheus, LabelPair,
 };
 use prost::Message as _;
-use reqwest::{
-    blocking::Client,
-    header::{CONTENT_TYPE, HeaderMap},
-};
+use reqwest::{blocking::Client, header::CONTENT_TYPE};
 use tracing::{info, warn};
 use url::Url;
 
 use super::{Metrics, traces};
-use crate::error::Source;
-
-/// Where metrics are sent, and how often.
-#[derive(Clone, Debug)]
-pub struct MetricsExport {
-    /// The collector's URL for metrics.
-    pub endpoint: Url,
-    /// Headers to send with them.
-    pub headers: HeaderMap,
-    /// Longest time that an export may take.
-    pub timeout: Duration,
-    /// Time between exports.
-    pub interval: Duration,
-}
+use crate::{config::MetricsExport, error::Source};
 
 /// Sends metrics until it is told to stop.
 #[derive(Debug)]

@@ -271,7 +271,7 @@ async fn every_problem_of_a_configuration_is_told_at_once() {
         "--default-timeout:",
         "--max-request-bytes:",
         "--token-file:",
-        "--connect-timeout:",
+        "ONBOARDFLOW_CONNECT_TIMEOUT:",
     ] {
         assert!(stderr.contains(flag), "{flag} is missing in {stderr}");
     }
@@ -307,12 +307,177 @@ async fn a_command_line_that_cannot_be_read_names_the_flag() {
             &["serve", "--workers=1", "--workers=2"],
             "--workers: given more than once",
         ),
-        (&["serve", "--lisen=x"], "--lisen: unexpected argument"),
+        (
+            &["serve", "--lisen=x"],
+            "--lisen: unexpected argument; did you mean --listen?",
+        ),
+        (
+            &["serv"],
+            "the command: unexpected argument; did you mean serve?",
+        ),
     ] {
         let (code, stderr) = refusal(args, &[]).await;
         assert_eq!(code, Some(64), "{stderr}");
         assert!(stderr.contains(said), "{stderr}");
     }
+}
+
+#[tokio::test]
+async fn misspelt_flags_and_bad_values_are_told_together() {
+    let args = [
+        "serve",
+        "--tokn-file=/nowhere",
+        "--daily-quota",
+        "-1",
+        "--workers=1",
+        "--workers=2",
+        "--max-timeout=5000years",
+        "--nothing-like-it",
+        "abc",
+        "--listen",
+    ];
+    let (code, stderr) = refusal(&args, &[]).await;
+    assert_eq!(code, Some(64), "{stderr}");
+    for said in [
+        "--tokn-file: unexpected argument; did you mean --token-file?",
+        "--token-file: can't be read",
+        "--daily-quota: must be a number above zero",
+        "--workers: given more than once",
+        "--max-timeout: must not be longer than a year",
+        "--nothing-like-it: unexpected argument",
+        "--listen: needs a value",
+    ] {
+        assert!(stderr.contains(said), "{said} is missing in {stderr}");
+    }
+    let problems = stderr.lines().filter(|line| line.contains(": ")).count();
+    // One line above them says what they are.
+    assert_eq!(problems, 8, "{stderr}");
+}
+
+#[tokio::test]
+async fn no_duration_is_longer_than_a_clock_can_hold() {
+    let help = help("serve").await;
+    let durations = help.split("\n      --").filter_map(|flag| {
+        let (name, _) = flag.split_once(" <DURATION>")?;
+        Some(format!("--{name}=500000000000years"))
+    });
+    let durations: Vec<_> = durations.collect();
+    assert!(durations.len() > 5, "{durations:?}");
+    let mut args = vec!["serve"];
+    args.extend(durations.iter().map(String::as_str));
+    let (code, stderr) = refusal(&args, &[("ONBOARDFLOW_TOKEN", "abc")]).await;
+    assert_eq!(code, Some(64), "{stderr}");
+    let said = stderr.matches("must not be longer than a year").count();
+    assert_eq!(said, durations.len(), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_variable_that_no_flag_knows_is_bad_configuration() {
+    let variables = [
+        ("ONBOARDFLOW_TOKEN", "abc"),
+        ("ONBOARDFLOW_CLIENT_CAA", "/nowhere"),
+        ("ONBOARDFLOW_QQQ", "5ec2e7"),
+        ("ONBOARDFLOW_REST_LISTEN", "of another command"),
+        ("ONBOARDFLOW_EMPTY", ""),
+        ("ONBOARDFLOW_GATEWAY_PORT", "tcp://10.0.0.1:50051"),
+        ("ONBOARDFLOW_MAX_TIMEOUT", "never"),
+    ];
+    let (code, stderr) = refusal(&["serve"], &variables).await;
+    assert_eq!(code, Some(64), "{stderr}");
+    for said in [
+        "ONBOARDFLOW_CLIENT_CAA: unexpected argument; did you mean ONBOARDFLOW_CLIENT_CA?",
+        "ONBOARDFLOW_QQQ: unexpected argument",
+        // By the name that was set.
+        "ONBOARDFLOW_MAX_TIMEOUT: must be a duration",
+    ] {
+        assert!(stderr.contains(said), "{said} is missing in {stderr}");
+    }
+    assert_eq!(
+        stderr.lines().filter(|line| line.contains(": ")).count(),
+        4,
+        "{stderr}"
+    );
+    assert!(!stderr.contains("5ec2e7"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_key_that_is_empty_is_called_empty() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "\n").unwrap();
+    let flag = format!("--token-file={}", file.display());
+    let (code, stderr) = refusal(&["serve", &flag], &[]).await;
+    assert_eq!(code, Some(64));
+    assert!(stderr.contains("--token-file: is empty"), "{stderr}");
+    let (_, stderr) = refusal(&["serve"], &[("ONBOARDFLOW_TOKEN", " ")]).await;
+    assert!(stderr.contains("ONBOARDFLOW_TOKEN: is empty"), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_proxy_that_cannot_be_used_is_bad_configuration() {
+    for (name, value) in [
+        ("HTTPS_PROXY", "socks5://user:5ec2e7@proxy:1080"),
+        ("https_proxy", "http://"),
+        ("ALL_PROXY", "::5ec2e7::"),
+    ] {
+        let (code, stderr) = refusal(
+            &["serve"],
+            &[
+                ("ONBOARDFLOW_TOKEN", "abc"),
+                (name, value),
+                ("ONBOARDFLOW_LISTEN", "x"),
+            ],
+        )
+        .await;
+        assert_eq!(code, Some(64), "{stderr}");
+        let said = format!("{name}: must be the URL of an http proxy");
+        assert!(stderr.contains(&said), "{stderr}");
+        assert!(!stderr.contains("5ec2e7"), "{stderr}");
+    }
+    // Where no proxy is asked, its variable is of no concern.
+    for other in [
+        ("NO_PROXY", ".onboardflow.com"),
+        ("HTTP_PROXY", "socks5://x"),
+    ] {
+        let variables = [
+            ("ONBOARDFLOW_TOKEN", "abc"),
+            other,
+            ("ONBOARDFLOW_LISTEN", "x"),
+        ];
+        let (_, stderr) = refusal(&["serve"], &variables).await;
+        assert!(!stderr.contains("PROXY"), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn health_is_asked_where_the_variable_says() {
+    let (_child, address) = sandbox().await;
+    let everywhere = format!("0.0.0.0:{}", address.port());
+    let variables = [("ONBOARDFLOW_ADMIN_LISTEN", everywhere.as_str())];
+    let status = gateway(&["healthcheck"], &variables).status().await;
+    assert_eq!(status.unwrap().code(), Some(0));
+    let variables = [("ONBOARDFLOW_ADMIN_LISTEN", "here")];
+    let (code, stderr) = refusal(&["healthcheck"], &variables).await;
+    assert_eq!(code, Some(64));
+    assert!(
+        stderr.contains("ONBOARDFLOW_ADMIN_LISTEN: must be"),
+        "{stderr}"
+    );
+}
+
+#[tokio::test]
+async fn sighup_does_not_end_the_program() {
+    let (mut child, address) = sandbox().await;
+    let pid = child.id().unwrap().to_string();
+    let sent = Command::new("kill").args(["-HUP", &pid]).status().await;
+    assert!(sent.unwrap().success());
+    client(address)
+        .await
+        .create_customer(create_request())
+        .await
+        .unwrap();
+    terminate(&child).await;
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]
