@@ -4,6 +4,7 @@
 mod args;
 mod callers;
 mod checked;
+mod import;
 mod keys;
 mod ledger;
 mod listener;
@@ -35,6 +36,9 @@ pub use self::{
     },
     callers::{CallerConfig, CallersFile, RulesConfig},
     checked::Problems,
+    import::{
+        ImportArgs, ImportConfig, ImportFormat, ImportOperation, ImportResource, ImportTarget,
+    },
     keys::{KeyFiles, Keys},
     ledger::{LedgerAction, LedgerArgs, LedgerCommand, LedgerConfig, Location},
     listener::{ConnectionConfig, granted_cpus},

@@ -14,7 +14,8 @@
 //! [`port`] opens the ports that they name, [`callers`] holds the rules on who may do what, [`reload`] reads files again that change, [`context`] is what travels with a call,
 //! [`codec`] reads and writes messages,
 //! [`telemetry`] is what an operator sees of it, [`admin`] the port where that is asked for,
-//! [`ledger`] remembers writes that name themselves, [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks a running gateway for its health.
+//! [`ledger`] remembers writes that name themselves, [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks a running gateway for its health,
+//! [`import`] sends it the rows of files.
 
 pub mod admin;
 pub mod callers;
@@ -24,6 +25,7 @@ pub mod context;
 pub mod error;
 mod files;
 pub mod healthcheck;
+pub mod import;
 mod jwks;
 pub mod ledger;
 pub mod pem;

@@ -14,11 +14,12 @@ use onboardflow_gateway::{
     admin::Admin,
     callers::{Question, Rules},
     config::{
-        AuthScheme, CallersCommand, Cli, Command, Credentials, Effective, Location, Problems,
-        ProcessConfig, SandboxConfig, ServeConfig, ServerConfig, Unread, UpstreamConfig,
+        AuthScheme, CallersCommand, Cli, Command, Credentials, Effective, ImportConfig, Location,
+        Problems, ProcessConfig, SandboxConfig, ServeConfig, ServerConfig, Unread, UpstreamConfig,
     },
     error::Source,
     healthcheck,
+    import::{self, Ended},
     ledger::{self, Ledger},
     port,
     sandbox::{OnboardFlow, Welcome},
@@ -37,6 +38,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     sync::oneshot,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use url::Url;
 
@@ -52,6 +54,8 @@ const BAD_CONFIGURATION: u8 = 64;
 enum Failure {
     /// The configuration is bad.
     Configuration(Problems),
+    /// An import that didn't get all rows in, and has said why.
+    Import(u8),
     /// Anything else.
     Other(Source),
 }
@@ -77,6 +81,7 @@ fn main() -> ExitCode {
             complain(format_args!("bad configuration\n{problems}"));
             ExitCode::from(BAD_CONFIGURATION)
         }
+        Err(Failure::Import(code)) => ExitCode::from(code),
         Err(Failure::Other(error)) => {
             complain(format_args!("{error}"));
             ExitCode::FAILURE
@@ -98,7 +103,7 @@ fn say(error: &clap::Error) -> ExitCode {
         },
         _ => {
             complain(format_args!(
-                "say serve, sandbox, ledger, healthcheck or callers; see --help"
+                "say serve, sandbox, import, ledger, healthcheck or callers; see --help"
             ));
             ExitCode::from(BAD_CONFIGURATION)
         }
@@ -118,6 +123,10 @@ fn run(cli: Cli) -> Result<(), Failure> {
             let seen = Seen::start(&config.process, &cli.effective)?;
             let result = block_on(sandbox(&config, &seen));
             seen.stop(result)
+        }
+        Command::Import(args) => {
+            let config = args.check().map_err(Failure::Configuration)?;
+            block_on(import(config))
         }
         Command::Ledger(args) => {
             let command = args.check().map_err(Failure::Configuration)?;
@@ -280,6 +289,33 @@ async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
     drop(drained);
     emulated.await??;
     Ok(())
+}
+
+/// A first signal lets what is under way finish.
+async fn import(config: ImportConfig) -> Result<(), Failure> {
+    let (told, stop) = (stop_signal()?, CancellationToken::new());
+    let stopping = stop.clone();
+    tokio::spawn(async move {
+        told.await;
+        stopping.cancel();
+    });
+    let ended = import::run(config, stop).await?;
+    if let Some(counts) = ended.counts() {
+        writeln!(io::stdout(), "{counts}")?;
+    }
+    match ended {
+        Ended::Complete(_) => Ok(()),
+        Ended::Incomplete(_) => Err(Failure::Import(1)),
+        Ended::Stopped(why, _) => {
+            complain(format_args!("{why}"));
+            Err(Failure::Import(1))
+        }
+        Ended::Interrupted(_) => Err(Failure::Import(130)),
+        Ended::BadFile(why) => {
+            complain(format_args!("{why}"));
+            Err(Failure::Import(BAD_CONFIGURATION))
+        }
+    }
 }
 
 /// A gateway whose ports are open, and that doesn't take calls yet.

@@ -18,6 +18,7 @@ use super::{
         Checked, Problems, address, authority, boolean, checked, choice, duration, proven, size,
         timeout, variable,
     },
+    import::ImportArgs,
     ledger::{LedgerArgs, PlaceArgs, RetentionArgs},
     listener::{ConnectionArgs, TlsArgs},
     misread::{Unread, mend, note_unknown_variables, variable_of},
@@ -42,12 +43,13 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "there is one, for a moment")]
 pub enum Command {
     /// Serve gRPC, and call OnboardFlow with the API key in ONBOARDFLOW_TOKEN or --token-file.
     Serve(Box<ServeArgs>),
     /// Serve gRPC in front of an emulated OnboardFlow, in one process with nothing to configure.
     Sandbox(SandboxArgs),
+    /// Send the rows of files to a running gateway.
+    Import(ImportArgs),
     /// List, settle or forget what the ledger holds.
     Ledger(LedgerArgs),
     /// Ask a gateway for its health, and exit with 0 if it is SERVING.
@@ -190,6 +192,7 @@ impl Command {
         let problems = match self {
             Self::Serve(args) => args.check().err(),
             Self::Sandbox(args) => args.check().err(),
+            Self::Import(args) => args.check().err(),
             Self::Ledger(args) => args.check().err(),
             Self::Callers(CallersCommand::Check(args)) => args.check().err(),
             Self::Healthcheck(args) => args.check().err(),

@@ -178,7 +178,10 @@ impl Proxy {
         let excepted = text("no_proxy")
             .or_else(|| text("NO_PROXY"))
             .unwrap_or_default();
-        let target: Uri = url.as_str().parse().map_err(|_| Noted)?;
+        let Ok(target) = Uri::try_from(url.as_str()) else {
+            problems.add("upstream-url", "must be an absolute URL");
+            return Err(Noted);
+        };
         let through = |proxy: &str| {
             let matcher = Matcher::builder().all(proxy).no(excepted.as_str()).build();
             matcher.intercept(&target)

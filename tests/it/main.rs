@@ -16,6 +16,7 @@ mod contract;
 mod crash;
 mod drain;
 mod flags;
+mod import;
 mod ledger;
 mod limits;
 mod program;
