@@ -104,6 +104,15 @@ func (c client) update(ctx context.Context, requestID string, request *customerv
 	return response.GetEvent(), err
 }
 
+// delete removes a customer. One that is gone stays gone, so the channel itself repeats it. The event is nil where
+// OnboardFlow's reply has none.
+func (c client) delete(ctx context.Context, requestID string, request *customerv1.DeleteCustomerRequest) (*customerv1.CustomerEvent, error) {
+	ctx, cancel := c.callContext(ctx, requestID)
+	defer cancel()
+	response, err := c.api.DeleteCustomer(ctx, request)
+	return response.GetEvent(), err
+}
+
 // callContext gives a call its deadline, which the gateway learns too and keeps for its own call to OnboardFlow, and
 // the id under which the gateway logs it.
 func (c client) callContext(ctx context.Context, requestID string) (context.Context, context.CancelFunc) {

@@ -1,4 +1,4 @@
-// Command customer creates and then updates a customer through onboardflow-gateway.
+// Command customer creates, updates or deletes a customer through onboardflow-gateway.
 //
 // client.go is the part to copy: the channel, the deadline, the request id, and what may be repeated. failure.go reads
 // the gateway's error details. This file is only the command line.
@@ -70,8 +70,10 @@ func run(options connection, about details, calls []string, timeout time.Duratio
 			event, err = client.create(context.Background(), requestID, createRequest(about))
 		case "update":
 			event, err = client.update(context.Background(), requestID, updateRequest(about))
+		case "delete":
+			event, err = client.delete(context.Background(), requestID, deleteRequest(about))
 		default:
-			return false, fmt.Errorf("no call is named %q: create, update", call)
+			return false, fmt.Errorf("no call is named %q: create, update, delete", call)
 		}
 		ok = ok && err == nil
 		if asJSON {
@@ -107,6 +109,15 @@ func updateRequest(about details) *customerv1.UpdateCustomerRequest {
 		SiteKey:   about.siteKey,
 		EventDate: timestamppb.Now(),
 		Customer:  customer,
+	}
+}
+
+// The customer has left.
+func deleteRequest(about details) *customerv1.DeleteCustomerRequest {
+	return &customerv1.DeleteCustomerRequest{
+		SiteKey:    about.siteKey,
+		CustomerId: about.customerID,
+		UserId:     "user_123XYZ",
 	}
 }
 

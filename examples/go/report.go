@@ -12,6 +12,10 @@ import (
 )
 
 func printText(call string, event *customerv1.CustomerEvent, err error) {
+	if err == nil && event == nil {
+		fmt.Printf("%s: done\n", call)
+		return
+	}
 	if err == nil {
 		fmt.Printf("%s: %s, event %d\n", call, event.GetEventMeta().GetType(), event.GetId())
 		return

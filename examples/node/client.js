@@ -32,7 +32,7 @@ const definition = Object.fromEntries(
 );
 const Stub = grpc.makeClientConstructor(definition, CustomerService.typeName);
 
-/** Creates and updates customers. */
+/** Creates, updates and deletes customers. */
 export class Client {
   #stub;
   #timeout;
@@ -82,6 +82,14 @@ export class Client {
   /** Records a changed customer. The same update twice does no harm, so the channel itself repeats it. */
   async update(request, requestId) {
     return (await this.#call("updateCustomer", request, requestId, this.#deadline())).event;
+  }
+
+  /**
+   * Removes a customer. One that is gone stays gone, so the channel itself repeats it. The event is undefined where
+   * OnboardFlow's reply has none.
+   */
+  async delete(request, requestId) {
+    return (await this.#call("deleteCustomer", request, requestId, this.#deadline())).event;
   }
 
   // The gateway learns the deadline too, and keeps it for its own call to OnboardFlow.

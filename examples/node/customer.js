@@ -1,4 +1,4 @@
-// Creates and then updates a customer through onboardflow-gateway.
+// Creates, updates or deletes a customer through onboardflow-gateway.
 //
 // client.js is the part to copy: the channel, the deadline, the request id, and what may be repeated. failure.js reads
 // the gateway's error details. This file is only the command line.
@@ -12,10 +12,14 @@ import { status } from "@grpc/grpc-js";
 
 import { Client } from "./client.js";
 import { Failure } from "./failure.js";
-import { CreateCustomerRequestSchema, UpdateCustomerRequestSchema } from "./gen/onboardflow/customer/v1/customer_pb.js";
+import {
+  CreateCustomerRequestSchema,
+  DeleteCustomerRequestSchema,
+  UpdateCustomerRequestSchema,
+} from "./gen/onboardflow/customer/v1/customer_pb.js";
 import { printJson, printText } from "./report.js";
 
-const usage = `Usage: node customer.js [options] [create] [update]     default: both
+const usage = `Usage: node customer.js [options] [create] [update] [delete]     default: create update
 
   --target HOST:PORT       the gateway (127.0.0.1:50051)
   --tls-ca FILE            PEM of the CA that signed the gateway's certificate; turns TLS on
@@ -44,8 +48,8 @@ const parameters = {
 function commandLine() {
   try {
     const { values, positionals } = parseArgs({ options: parameters, allowPositionals: true });
-    const unknown = positionals.find((call) => !["create", "update"].includes(call));
-    if (unknown) throw new Error(`no call is named ${unknown}: create, update`);
+    const unknown = positionals.find((call) => !["create", "update", "delete"].includes(call));
+    if (unknown) throw new Error(`no call is named ${unknown}: create, update, delete`);
     if (!["none", "gzip"].includes(values.compression)) throw new Error("--compression: none or gzip");
     return { options: values, calls: positionals.length > 0 ? positionals : ["create", "update"] };
   } catch (error) {
@@ -73,6 +77,15 @@ function updateRequest(options) {
   });
 }
 
+/** The customer has left. */
+function deleteRequest(options) {
+  return create(DeleteCustomerRequestSchema, {
+    siteKey: options["site-key"],
+    customerId: options["customer-id"],
+    userId: "user_123XYZ",
+  });
+}
+
 function customerOf(options) {
   return {
     id: options["customer-id"],
@@ -95,14 +108,16 @@ const client = new Client(options.target, {
   compression: options.compression,
   timeout: Number(options.timeout),
 });
+const make = {
+  create: (requestId) => client.create(createRequest(options), requestId),
+  update: (requestId) => client.update(updateRequest(options), requestId),
+  delete: (requestId) => client.delete(deleteRequest(options), requestId),
+};
 const print = options.json ? printJson : printText;
 for (const call of calls) {
   const requestId = randomUUID();
   try {
-    const event = await (call === "create"
-      ? client.create(createRequest(options), requestId)
-      : client.update(updateRequest(options), requestId));
-    print(call, requestId, event);
+    print(call, requestId, await make[call](requestId));
   } catch (error) {
     if (!(error.code in status)) throw error;
     print(call, requestId, undefined, Failure.of(error));

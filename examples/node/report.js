@@ -11,8 +11,8 @@ const fate = {
 };
 
 export function printText(call, requestId, event, failure) {
-  if (event) {
-    console.log(`${call}: ${event.eventMeta?.type}, event ${event.id}`);
+  if (!failure) {
+    console.log(event ? `${call}: ${event.eventMeta?.type}, event ${event.id}` : `${call}: done`);
     return;
   }
   console.log(`${call} failed: ${failure.code}: ${failure.message}`);
@@ -23,8 +23,8 @@ export function printText(call, requestId, event, failure) {
 }
 
 export function printJson(call, requestId, event, failure) {
-  const outcome = event
-    ? { code: "OK", event: toJson(CustomerEventSchema, event) }
+  const outcome = !failure
+    ? { code: "OK", event: event && toJson(CustomerEventSchema, event) }
     : {
         code: failure.code,
         message: failure.message,

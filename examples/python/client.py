@@ -36,7 +36,7 @@ def connect(target, ca=None, cert=None, key=None, compression="none"):
 
 
 class Client:
-    """Creates and updates customers.
+    """Creates, updates and deletes customers.
 
     The timeout, in seconds, holds for a call as a whole. The gateway learns it too, and keeps it for its own call to
     OnboardFlow. The request id is what the gateway logs a call under.
@@ -68,3 +68,10 @@ class Client:
     def update(self, request: customer_pb2.UpdateCustomerRequest, request_id) -> customer_pb2.CustomerEvent:
         """Records a changed customer. The same update twice does no harm, so the channel itself repeats it."""
         return self._api.UpdateCustomer(request, timeout=self._timeout, metadata=[("x-request-id", request_id)]).event
+
+    def delete(self, request: customer_pb2.DeleteCustomerRequest, request_id) -> customer_pb2.CustomerEvent:
+        """Removes a customer. One that is gone stays gone, so the channel itself repeats it.
+
+        The event is empty where OnboardFlow's reply has none.
+        """
+        return self._api.DeleteCustomer(request, timeout=self._timeout, metadata=[("x-request-id", request_id)]).event

@@ -1,4 +1,4 @@
-"""Creates and then updates a customer through onboardflow-gateway.
+"""Creates, updates or deletes a customer through onboardflow-gateway.
 
 client.py is the part to copy: the channel, the deadline, the request id, and what may be repeated. failure.py reads the
 gateway's error details. This file is only the command line.
@@ -18,8 +18,8 @@ from onboardflow.customer.v1 import customer_pb2
 
 
 def arguments():
-    parser = argparse.ArgumentParser(description="Creates and then updates a customer.")
-    parser.add_argument("calls", nargs="*", metavar="create|update", help="which calls; default: both")
+    parser = argparse.ArgumentParser(description="Creates, updates or deletes a customer.")
+    parser.add_argument("calls", nargs="*", metavar="create|update|delete", help="which calls; default: create, update")
     parser.add_argument("--target", default="127.0.0.1:50051", help="gateway's host:port")
     parser.add_argument("--tls-ca", help="PEM of the CA that signed the gateway's certificate; turns TLS on")
     parser.add_argument("--tls-cert", help="PEM of our own certificate, for mTLS")
@@ -32,8 +32,8 @@ def arguments():
     parser.add_argument("--image-url", help="URL of the customer's picture")
     parser.add_argument("--json", action="store_true", help="print a line of JSON per call")
     args = parser.parse_args()
-    if unknown := set(args.calls) - {"create", "update"}:
-        parser.error(f"no call is named {', '.join(unknown)}: create, update")
+    if unknown := set(args.calls) - {"create", "update", "delete"}:
+        parser.error(f"no call is named {', '.join(unknown)}: create, update, delete")
     return args
 
 
@@ -55,6 +55,13 @@ def update_request(args):
         site_key=args.site_key,
         event_date=now(),
         customer=customer_of(args, last_name="Müller", has_payment_method=True),
+    )
+
+
+def delete_request(args):
+    """The customer has left."""
+    return customer_pb2.DeleteCustomerRequest(
+        site_key=args.site_key, customer_id=args.customer_id, user_id="user_123XYZ"
     )
 
 
@@ -84,8 +91,9 @@ def main():
         calls = {
             "create": lambda request_id: client.create(create_request(args), request_id),
             "update": lambda request_id: client.update(update_request(args), request_id),
+            "delete": lambda request_id: client.delete(delete_request(args), request_id),
         }
-        for call in args.calls or calls:
+        for call in args.calls or ["create", "update"]:
             request_id = str(uuid.uuid4())
             try:
                 show(call, request_id, calls[call](request_id), None)

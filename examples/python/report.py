@@ -13,7 +13,7 @@ FATE = {
 
 def text(call, request_id, event, failure):
     if event:
-        print(f"{call}: {event.event_meta.type}, event {event.id}")
+        print(f"{call}: {event.event_meta.type}, event {event.id}" if event.id else f"{call}: done")
         return
     print(f"{call} failed: {failure.code.name}: {failure.message}")
     if failure.reason:

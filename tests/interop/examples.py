@@ -43,7 +43,7 @@ class Example:
         for line in self.blocks()[1].splitlines():
             ran = self.shell(line, RUN_SECONDS)
             fails = "--email" in line or "sandbox-" in line
-            if ran.returncode != (1 if fails else 0) or not re.search(r"create|update", ran.stdout):
+            if ran.returncode != (1 if fails else 0) or not re.search(r"create|update|delete", ran.stdout):
                 problems.append(f"{line}\n    exit code {ran.returncode}, printed:\n{ran.stdout}")
         return problems
 

@@ -13,7 +13,7 @@ use tonic::{
 use crate::{
     failure::Failure,
     proto::{
-        CreateCustomerRequest, CustomerEvent, UpdateCustomerRequest,
+        CreateCustomerRequest, CustomerEvent, DeleteCustomerRequest, UpdateCustomerRequest,
         customer_service_client::CustomerServiceClient,
     },
 };
@@ -29,7 +29,7 @@ pub struct Connection<'a> {
     pub gzip: bool,
 }
 
-/// Creates and updates customers.
+/// Creates, updates and deletes customers.
 pub struct Client {
     stub: CustomerServiceClient<Channel>,
     timeout: Duration,
@@ -70,6 +70,20 @@ impl Client {
         request_id: &str,
     ) -> Result<CustomerEvent, Status> {
         let call = async |request| self.stub.clone().update_customer(request).await;
+        let response = self
+            .repeat(request, request_id, call, Failure::unavailable)
+            .await?;
+        Ok(response.event.unwrap_or_default())
+    }
+
+    /// Removes a customer. One that is gone stays gone, so it is repeated whatever became of the first try. The event is
+    /// empty where OnboardFlow's reply has none.
+    pub async fn delete(
+        &self,
+        request: DeleteCustomerRequest,
+        request_id: &str,
+    ) -> Result<CustomerEvent, Status> {
+        let call = async |request| self.stub.clone().delete_customer(request).await;
         let response = self
             .repeat(request, request_id, call, Failure::unavailable)
             .await?;

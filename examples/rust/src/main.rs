@@ -1,4 +1,4 @@
-//! Creates and then updates a customer through onboardflow-gateway.
+//! Creates, updates or deletes a customer through onboardflow-gateway.
 //!
 //! `client.rs` is the part to copy: the channel, the deadline, the request id, and what may be repeated. `failure.rs`
 //! reads the gateway's error details. This file is only the command line.
@@ -22,10 +22,10 @@ pub mod proto {
     tonic::include_proto!("onboardflow.customer.v1");
 }
 
-/// Creates and then updates a customer.
+/// Creates, updates or deletes a customer.
 #[derive(Parser)]
 struct Arguments {
-    /// Which calls; default: both
+    /// Which calls; default: create, update
     calls: Vec<Call>,
     /// The gateway's host:port
     #[arg(long, default_value = "127.0.0.1:50051")]
@@ -64,6 +64,7 @@ struct Arguments {
 enum Call {
     Create,
     Update,
+    Delete,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -105,6 +106,10 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
                 "update",
                 client.update(update_request(&arguments), &request_id).await,
             ),
+            Call::Delete => (
+                "delete",
+                client.delete(delete_request(&arguments), &request_id).await,
+            ),
         };
         if outcome.is_err() {
             exit = ExitCode::FAILURE;
@@ -134,6 +139,7 @@ fn create_request(arguments: &Arguments) -> proto::CreateCustomerRequest {
                 property("qty_tasks", Kind::NumberValue(2.0)),
             ]),
         }),
+        request_id: String::new(),
     }
 }
 
@@ -148,6 +154,17 @@ fn update_request(arguments: &Arguments) -> proto::UpdateCustomerRequest {
             ..customer(arguments)
         }),
         custom_properties: None,
+        request_id: String::new(),
+    }
+}
+
+/// The customer has left.
+fn delete_request(arguments: &Arguments) -> proto::DeleteCustomerRequest {
+    proto::DeleteCustomerRequest {
+        site_key: arguments.site_key.clone(),
+        customer_id: arguments.customer_id.clone(),
+        user_id: "user_123XYZ".to_owned(),
+        request_id: String::new(),
     }
 }
 

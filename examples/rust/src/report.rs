@@ -11,6 +11,7 @@ const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/customer.bi
 
 pub fn text(call: &str, outcome: &Result<CustomerEvent, Status>) {
     let failure = match outcome {
+        Ok(event) if event.id == 0 => return println!("{call}: done"),
         Ok(event) => {
             let kind = event.event_meta.as_ref().map_or("", |meta| &meta.r#type);
             return println!("{call}: {kind}, event {}", event.id);

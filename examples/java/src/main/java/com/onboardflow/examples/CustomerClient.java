@@ -9,6 +9,7 @@ import com.google.gson.reflect.TypeToken;
 import com.onboardflow.customer.v1.CreateCustomerRequest;
 import com.onboardflow.customer.v1.CustomerEvent;
 import com.onboardflow.customer.v1.CustomerServiceGrpc.CustomerServiceBlockingStub;
+import com.onboardflow.customer.v1.DeleteCustomerRequest;
 import com.onboardflow.customer.v1.UpdateCustomerRequest;
 import io.grpc.ChannelCredentials;
 import io.grpc.Deadline;
@@ -80,6 +81,14 @@ final class CustomerClient implements AutoCloseable {
   /** Records a changed customer. The same update twice does no harm, so the channel itself repeats it. */
   CustomerEvent update(UpdateCustomerRequest request, String requestId) {
     return stub(requestId, deadline()).updateCustomer(request).getEvent();
+  }
+
+  /**
+   * Removes a customer. One that is gone stays gone, so the channel itself repeats it. The event is empty where
+   * OnboardFlow's reply has none.
+   */
+  CustomerEvent delete(DeleteCustomerRequest request, String requestId) {
+    return stub(requestId, deadline()).deleteCustomer(request).getEvent();
   }
 
   /** The gateway learns the deadline too, and keeps it for its own call to OnboardFlow. */

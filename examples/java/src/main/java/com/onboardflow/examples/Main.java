@@ -6,6 +6,7 @@ import com.google.protobuf.util.Values;
 import com.onboardflow.customer.v1.CreateCustomerRequest;
 import com.onboardflow.customer.v1.Customer;
 import com.onboardflow.customer.v1.CustomerEvent;
+import com.onboardflow.customer.v1.DeleteCustomerRequest;
 import com.onboardflow.customer.v1.UpdateCustomerRequest;
 import io.grpc.StatusRuntimeException;
 import java.io.File;
@@ -19,19 +20,19 @@ import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 
 /**
- * Creates and then updates a customer through onboardflow-gateway.
+ * Creates, updates or deletes a customer through onboardflow-gateway.
  *
  * <p>CustomerClient is the part to copy: the channel, the deadline, the request id, and what may be repeated. Failure
  * reads the gateway's error details. This class is only the command line.
  */
-@Command(name = "customer", description = "Creates and then updates a customer.", mixinStandardHelpOptions = true)
+@Command(name = "customer", description = "Creates, updates or deletes a customer.", mixinStandardHelpOptions = true)
 final class Main implements Callable<Integer> {
-  private enum Call { create, update }
+  private enum Call { create, update, delete }
 
   private enum Compression { none, gzip }
 
-  @Parameters(paramLabel = "create|update", description = "Which calls; default: both.")
-  private List<Call> calls = List.of(Call.values());
+  @Parameters(paramLabel = "create|update|delete", description = "Which calls; default: create, update.")
+  private List<Call> calls = List.of(Call.create, Call.update);
 
   @Option(names = "--target", description = "Gateway's host:port.")
   private String target = "127.0.0.1:50051";
@@ -94,6 +95,7 @@ final class Main implements Callable<Integer> {
     return switch (call) {
       case create -> client.create(createRequest(), requestId);
       case update -> client.update(updateRequest(), requestId);
+      case delete -> client.delete(deleteRequest(), requestId);
     };
   }
 
@@ -114,6 +116,15 @@ final class Main implements Callable<Integer> {
         .setSiteKey(siteKey)
         .setEventDate(Timestamps.now())
         .setCustomer(customer().setLastName("Müller").setHasPaymentMethod(true))
+        .build();
+  }
+
+  /** The customer has left. */
+  private DeleteCustomerRequest deleteRequest() {
+    return DeleteCustomerRequest.newBuilder()
+        .setSiteKey(siteKey)
+        .setCustomerId(customerId)
+        .setUserId("user_123XYZ")
         .build();
   }
 

@@ -22,7 +22,11 @@ final class Report {
 
   void success(String call, String requestId, CustomerEvent event) throws InvalidProtocolBufferException {
     if (!json) {
-      out.printf("%s: %s, event %d%n", call, event.getEventMeta().getType(), event.getId());
+      if (event.getId() == 0) {
+        out.printf("%s: done%n", call);
+      } else {
+        out.printf("%s: %s, event %d%n", call, event.getEventMeta().getType(), event.getId());
+      }
       return;
     }
     var line = line(call, requestId);
