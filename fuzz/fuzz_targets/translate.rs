@@ -10,7 +10,7 @@ use http::{HeaderValue, StatusCode};
 use libfuzzer_sys::fuzz_target;
 use onboardflow_gateway::{
     rest::{Call, Ending, KeyHolder, Reply},
-    translate::{Operation, customer, redact, subscription},
+    translate::{Operation, customer, event, redact, subscription},
 };
 use prost::Message;
 
@@ -41,6 +41,7 @@ fuzz_target!(|data: &[u8]| {
     try_operation::<customer::Delete>(rest, &reply);
     try_operation::<subscription::Create>(rest, &reply);
     try_operation::<subscription::Update>(rest, &reply);
+    try_operation::<event::Record>(rest, &reply);
 });
 
 fn try_operation<Op: Operation<Request: Message + Default>>(bytes: &[u8], reply: &Reply) {
