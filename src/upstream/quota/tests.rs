@@ -65,7 +65,7 @@ async fn a_day_has_so_many_calls() {
 
 /// Calls that ran out of time before there was a connection used the quota up.
 #[tokio::test(start_paused = true)]
-async fn a_call_that_never_left_was_counted() {
+async fn a_call_that_never_left_is_not_counted() {
     let quota = Quota::new(Some(1), true);
     let (key, progress) = (key(1), Progress::default());
     let counted = quota.admit_alone(&key, None, &progress).unwrap();

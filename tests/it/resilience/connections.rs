@@ -130,7 +130,7 @@ async fn plaintext_goes_through_a_proxy_whole() {
 
 /// Many calls at once leave as many connections behind, which nobody asks for again.
 #[tokio::test]
-async fn the_connections_of_a_burst_were_kept_open_for_ever() {
+async fn the_connections_of_a_burst_are_closed_again() {
     const BURST: usize = 20;
     let open = Arc::new(AtomicUsize::new(0));
     let all_here = Arc::new(Barrier::new(BURST));

@@ -216,7 +216,7 @@ async fn a_caller_that_goes_is_counted() {
 }
 
 #[tokio::test]
-async fn a_write_whose_caller_went_was_logged_as_not_sent() {
+async fn a_write_whose_caller_went_is_logged_with_what_became_of_it() {
     let upstream =
         Upstream::with(|mut stream| async move { while stream.read_u8().await.is_ok() {} }).await;
     let gateway = Gateway::before(upstream.url()).await;
@@ -241,7 +241,7 @@ async fn a_write_whose_caller_went_was_logged_as_not_sent() {
 }
 
 #[tokio::test]
-async fn a_refusal_after_a_lost_attempt_was_counted_as_rejected() {
+async fn a_refusal_after_a_lost_attempt_is_counted_as_unknown() {
     let is_first = AtomicBool::new(true);
     let refusal = response(400, &[], "{}");
     let upstream = Upstream::with(move |mut stream| {
@@ -273,7 +273,7 @@ async fn a_refusal_after_a_lost_attempt_was_counted_as_rejected() {
 }
 
 #[tokio::test]
-async fn a_create_that_onboardflow_let_wait_was_counted_as_cancelled() {
+async fn a_create_that_onboardflow_lets_wait_is_counted_as_a_timeout() {
     let upstream = Upstream::with(|mut stream| async move {
         let _ = stream.read_u8().await; // for ever
     })

@@ -129,7 +129,7 @@ async fn the_callers_sampling_holds() {
 }
 
 #[test]
-fn an_endpoint_that_is_none_was_found_too_late_to_be_bad_configuration() {
+fn an_endpoint_that_is_none_is_bad_configuration() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"))
         .args([
             "sandbox",
