@@ -139,7 +139,7 @@ async fn a_callers_own_key_that_is_refused_looked_like_the_gateways() {
     let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
     let refused = |code| {
         let reason = r#"reason="UPSTREAM_CREDENTIALS_REJECTED""#;
-        let labels = [reason, code, r#"write="rejected""#, "Create"];
+        let labels = [reason, code, r#"write="rejected""#, "CreateCustomer"];
         value(&metrics, "onboardflow_gateway_failures_total", &labels)
     };
     let callers = r#"rpc_response_status_code="UNAUTHENTICATED""#;
