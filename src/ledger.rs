@@ -11,6 +11,7 @@
 //! Work on the store runs on the runtime that opened the ledger. A call that is dropped can't cut
 //! it short.
 
+mod care;
 mod command;
 mod days;
 mod people;
@@ -30,7 +31,6 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
-use tracing::warn;
 
 pub use self::{
     command::run,
@@ -43,9 +43,9 @@ use self::{
     store::{New, Reserved, Row, Store},
 };
 use crate::{
-    config::{LedgerConfig, Location},
+    config::Location,
     context::Progress,
-    telemetry::{LedgerAnswer, LedgerMetrics, Metrics},
+    telemetry::{LedgerAnswer, LedgerMetrics},
 };
 
 /// Longest wait for the store.
@@ -54,8 +54,6 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(15);
 /// Waits between looks at a write that is under way elsewhere: the first, and the longest.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
-/// The wait between looks for what is to be shown, and what is to be forgotten.
-const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// Milliseconds of a day.
 const DAY: i64 = 24 * 3600 * 1000;
 
@@ -187,62 +185,6 @@ impl Ledger {
             Ok(shared) => Self(Arc::new(Shared { now, ..shared })),
             Err(shared) => Self(shared),
         }
-    }
-
-    /// The ledger of a gateway that serves: it forgets by itself. A file that can't be opened is a
-    /// mistake; a server may come back.
-    pub async fn follow(config: &LedgerConfig, metrics: &Metrics) -> Result<Self, Failure> {
-        let ledger = Self::new(&config.location)?.shown_by(metrics);
-        match (ledger.open().await, &config.location) {
-            (Ok(()), _) => {}
-            (Err(error), Location::Sqlite(_)) => {
-                return Err(format!("--ledger: the file can't be used: {error}").into());
-            }
-            (Err(error), Location::Postgres(_)) => {
-                warn!(%error, "the ledger can't be reached: calls with a request_id are refused");
-            }
-        }
-        let (shared, retention) = (Arc::downgrade(&ledger.0), config.retention);
-        tokio::spawn(async move {
-            loop {
-                let Some(ledger) = shared.upgrade().map(Self) else {
-                    return;
-                };
-                let pruned = ledger.prune(retention).await;
-                let shown = ledger.show().await;
-                if let Err(error) = pruned.map(drop).and(shown) {
-                    warn!(%error, "the ledger can't be looked after");
-                }
-                drop(ledger);
-                sleep(LOOK_EVERY).await;
-            }
-        });
-        Ok(ledger)
-    }
-
-    /// The same, with metrics.
-    #[must_use]
-    pub fn shown_by(self, metrics: &Metrics) -> Self {
-        match Arc::try_unwrap(self.0) {
-            Ok(shared) => Self(Arc::new(Shared {
-                metrics: metrics.ledger(),
-                ..shared
-            })),
-            Err(shared) => Self(shared),
-        }
-    }
-
-    /// Shows how many rows there are.
-    pub async fn show(&self) -> Result<(), Failure> {
-        let counts = self.count().await?;
-        let metrics = &self.0.metrics;
-        for (state, entries) in State::ALL.into_iter().zip(counts.entries) {
-            metrics.entries(state.as_str(), entries);
-        }
-        let now = self.0.now();
-        let age = now - counts.oldest_unknown.unwrap_or(now);
-        metrics.oldest_unknown(Duration::from_millis(age.try_into().unwrap_or_default()));
-        Ok(())
     }
 
     /// Opens the store and makes its tables, if it is there.

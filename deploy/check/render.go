@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -40,7 +41,8 @@ func variants() []variant {
 		{name: "development", overlay: "development"},
 		{name: "production", overlay: "production"},
 	}
-	for _, component := range components {
+	// The ledger's needs a database, so it is built and held to the rules, but no pod of it is started.
+	for _, component := range append(slices.Clone(components), "ledger-postgres") {
 		all = append(all, variant{name: "production+" + component, overlay: "production", components: []string{component}})
 	}
 	return append(all, variant{name: "documented", components: components, documented: true})
