@@ -3,6 +3,7 @@
 //!
 //! | path | answers |
 //! |---|---|
+//! | `/` | a page for people, without scripts |
 //! | `/livez` | 200 as long as the process can answer |
 //! | `/readyz` | 200 while the gateway takes calls, 503 before it listens and while it drains |
 //! | `/metrics` | OpenMetrics text |
@@ -10,6 +11,7 @@
 //! | `/log` | what is logged; `PUT` changes it, from this machine alone |
 //! | `grpc.health.v1` | Check and Watch, in plaintext on the same port |
 
+mod page;
 mod refuse;
 
 use std::{collections::VecDeque, convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
@@ -38,6 +40,7 @@ use tracing::{debug, info, warn};
 
 use self::refuse::{FromThisMachine, Peer};
 use crate::{
+    ledger::Ledger,
     server::Health,
     telemetry::{Metrics, OPENMETRICS, logs::LogControl},
 };
@@ -66,6 +69,8 @@ pub struct Admin {
     pub health: Health,
     /// What `/log` shows and changes. Without it there is no `/log`.
     pub log: Option<LogControl>,
+    /// Whose writes of unknown fate the page shows.
+    pub ledger: Option<Ledger>,
     /// What `/config` shows: JSON, without secrets.
     pub config: Arc<str>,
 }
@@ -98,6 +103,7 @@ impl Admin {
             .route_service("/grpc.health.v1.Health/{method}", self.health.service())
             .layer(middleware::from_fn(in_time));
         Router::new()
+            .route("/", get(page::page))
             .route("/livez", get(async || "ok\n"))
             .route("/readyz", get(ready))
             .route("/metrics", get(metrics))
@@ -217,6 +223,7 @@ mod tests {
         // Without the subscriber the handle would have nothing to change.
         let (_subscriber, log) = logs::subscriber(&config, config.format, false, std::io::sink);
         let admin = Admin {
+            ledger: None,
             metrics: Metrics::new(),
             health: Health::new().await,
             log: Some(log.clone()),

@@ -197,10 +197,16 @@ impl Seen {
     }
 
     /// Opens the admin port.
-    async fn show(&self, address: SocketAddr, health: &Health) -> Result<(), Source> {
+    async fn show(
+        &self,
+        address: SocketAddr,
+        health: &Health,
+        ledger: Option<Ledger>,
+    ) -> Result<(), Source> {
         let listener = port::open("admin-listen", address).await?;
         info!(address = %listener.local_addr()?, "admin port");
         let admin = Admin {
+            ledger,
             metrics: self.telemetry.metrics.clone(),
             health: health.clone(),
             log: Some(self.log.control.clone()),
@@ -240,13 +246,23 @@ async fn serve(config: &ServeConfig, seen: &Seen) -> Result<(), Failure> {
     };
     let metrics = &seen.telemetry.metrics;
     let upstream = Upstream::new(&config.upstream, ledger.clone(), metrics)?;
-    let gateway = Gateway::open(&config.process, seen).await?;
+    let gateway = Gateway::open(&config.process, seen, ledger.clone()).await?;
     Ok(gateway.run(upstream, ledger).await?)
 }
 
 async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
     let rest = port::open("rest-listen", config.rest_listen).await?;
-    let gateway = Gateway::open(&config.process, seen).await?;
+    let directory = tempfile::tempdir();
+    let ledger = match &directory {
+        Ok(directory) => Some(Ledger::new(&Location::Sqlite(
+            directory.path().join("ledger.db"),
+        ))?),
+        Err(error) => {
+            warn!(%error, "no temporary directory, so no ledger: calls with a request_id are refused");
+            None
+        }
+    };
+    let gateway = Gateway::open(&config.process, seen, ledger.clone()).await?;
     let token = SecretString::from(sandbox_key());
     let welcome = Welcome {
         grpc: gateway.listener.local_addr()?,
@@ -274,16 +290,6 @@ async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
     let emulated = tokio::spawn(OnboardFlow::new(token).serve(rest, async {
         let _ = until_drained.await;
     }));
-    let directory = tempfile::tempdir();
-    let ledger = match &directory {
-        Ok(directory) => Some(Ledger::new(&Location::Sqlite(
-            directory.path().join("ledger.db"),
-        ))?),
-        Err(error) => {
-            warn!(%error, "no temporary directory, so no ledger: calls with a request_id are refused");
-            None
-        }
-    };
     let upstream = Upstream::new(&upstream, ledger.clone(), &seen.telemetry.metrics)?;
     gateway.run(upstream, ledger).await?;
     drop(drained);
@@ -328,10 +334,15 @@ struct Gateway<'a> {
 
 impl<'a> Gateway<'a> {
     /// Listens for signals, and on the ports for operators and for callers.
-    async fn open(config: &'a ProcessConfig, seen: &Seen) -> Result<Self, Source> {
+    async fn open(
+        config: &'a ProcessConfig,
+        seen: &Seen,
+        ledger: Option<Ledger>,
+    ) -> Result<Self, Source> {
         let stop = Box::pin(stop_signal()?);
         let handles = Handles::new(&seen.telemetry).await;
-        seen.show(config.admin_listen, &handles.health).await?;
+        seen.show(config.admin_listen, &handles.health, ledger)
+            .await?;
         Ok(Self {
             config: &config.server,
             stop,

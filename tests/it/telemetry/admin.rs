@@ -4,7 +4,9 @@ use std::{net::SocketAddr, time::Duration};
 
 use onboardflow_gateway::{
     admin::Admin,
-    config::{LogConfig, LogFormat},
+    config::{Location, LogConfig, LogFormat},
+    ledger::Ledger,
+    proto::CreateCustomerRequest,
     server::Health,
     telemetry::{Metrics, logs},
 };
@@ -15,10 +17,14 @@ use tokio::{
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::support::{Gateway, Upstream, create_request, http, http_with};
+use crate::support::{Config, Gateway, Upstream, assert_clean, create_request, http, http_with};
 
 /// The admin port of a gateway with this health, and no log but one that goes nowhere.
 async fn admin(health: &Health, metrics: &Metrics) -> SocketAddr {
+    admin_with(health, metrics, None).await
+}
+
+async fn admin_with(health: &Health, metrics: &Metrics, ledger: Option<Ledger>) -> SocketAddr {
     let config = LogConfig {
         format: LogFormat::Json,
         filter: "info".parse().unwrap(),
@@ -32,6 +38,7 @@ async fn admin(health: &Health, metrics: &Metrics) -> SocketAddr {
         metrics: metrics.clone(),
         health: health.clone(),
         log: Some(log),
+        ledger,
         config: r#"{"listen":"here"}"#.into(),
     };
     tokio::spawn(admin.serve(listener));
@@ -215,4 +222,43 @@ async fn no_page_in_a_browser_commands() {
     let origin = format!("host: {address}\r\norigin: http://{address}\r\n");
     let (status, _) = http_with(&origin, "GET", address, "/config", "").await;
     assert_eq!(status, 403, "an Origin anywhere");
+}
+
+#[tokio::test]
+async fn a_page_without_scripts_shows_what_waits_for_a_person() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = Location::Sqlite(directory.path().join("ledger.db"));
+    let upstream = Upstream::saying("").await;
+    let mut config = Config::new(upstream.url());
+    config.upstream.daily_quota = Some(50);
+    config.ledger = Some(Ledger::new(&place).unwrap());
+    let gateway = Gateway::start(config).await;
+    let request_id = "b6f3f1d2-0c6e-4d7a-9a51-3f0a2f6f8f10";
+    let request = CreateCustomerRequest {
+        request_id: request_id.to_owned(),
+        ..create_request()
+    };
+    gateway.create(request).await.unwrap_err();
+
+    let ledger = Ledger::new(&place).unwrap();
+    let id = ledger.list(true).await.unwrap()[0].id.clone();
+    let metrics = &gateway.handles.telemetry.metrics;
+    let address = admin_with(&gateway.handles.health, metrics, Some(ledger)).await;
+    let (status, page) = get(address, "/").await;
+    assert_eq!(status, 200);
+    for shown in [
+        "It takes calls",
+        "b6f3f1d2…",
+        &format!("ledger settle {id} --not-applied"),
+        "1 of 50",
+        "Unknown",
+    ] {
+        assert!(page.contains(shown), "{shown}: {page}");
+    }
+    assert!(
+        !page.contains("<script") && !page.contains(request_id),
+        "{page}"
+    );
+    assert_clean("page", &page);
+    gateway.stop().await;
 }
