@@ -210,6 +210,12 @@ impl Caller {
             .then(|| own.next().unwrap_or_else(others))
     }
 
+    /// Whether it was admitted by these rules.
+    #[must_use]
+    pub fn is_held_to(&self, rules: &Arc<Rules>) -> bool {
+        Arc::ptr_eq(&self.rules, rules)
+    }
+
     /// What its metrics call it: by the entry that it was found by, where that is one of a file's.
     #[must_use]
     pub fn label(&self) -> Option<&Arc<str>> {
