@@ -1,6 +1,8 @@
 //! What belongs to one call besides its message, and travels with it from the listener to the
 //! upstream.
 
+mod trace;
+
 use std::{
     sync::{
         Arc, OnceLock,
@@ -17,8 +19,9 @@ use crate::{
     callers::Caller,
     error::{Error, Refusal, Sent},
     rest::Intent,
-    telemetry::{Method, Trace},
 };
+
+pub use self::trace::{Passed, Recorded, Trace};
 
 /// The metadata key that names a call in every log.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -45,8 +48,8 @@ pub struct Context {
     pub deadline: Instant,
     /// The caller's `authorization` metadata.
     pub authorization: Option<HeaderValue>,
-    /// What is called, where that is one of the proto's methods.
-    pub method: Option<Arc<Method>>,
+    /// What is called, without its service, as in `CreateCustomer`.
+    pub method: Arc<str>,
     /// Who calls, where callers are identified.
     pub caller: Option<Arc<Caller>>,
     /// How far the call has come.
@@ -78,9 +81,9 @@ pub enum Arrival {
 }
 
 impl Context {
-    /// The context of a call that arrived with these headers.
+    /// The context of a call of this method that arrived with these headers.
     #[must_use]
-    pub fn new(headers: &HeaderMap, deadline: Instant) -> Self {
+    pub fn new(headers: &HeaderMap, method: Arc<str>, deadline: Instant) -> Self {
         let mut authorization = headers.get(AUTHORIZATION).cloned();
         if let Some(value) = &mut authorization {
             value.set_sensitive(true);
@@ -92,7 +95,7 @@ impl Context {
             arrival: arrival(headers),
             deadline,
             authorization,
-            method: None,
+            method,
             caller: None,
             progress: Progress::default(),
             trace: Trace::None,
@@ -104,10 +107,7 @@ impl Context {
         let Some(caller) = &self.caller else {
             return Ok(());
         };
-        let method = self
-            .method
-            .as_ref()
-            .map_or("", |method| method.short_name());
+        let method = &*self.method;
         caller.may(method, site).map_err(|name| {
             let says = format!("{name} may not call {method} for this site");
             Error::new(Refusal::CallerNotAllowed).saying(says)
@@ -270,7 +270,7 @@ mod tests {
                 HeaderName::from_static(name),
                 HeaderValue::from_static(value),
             )]);
-            let context = Context::new(&headers, Instant::now());
+            let context = Context::new(&headers, "Create".into(), Instant::now());
             assert_eq!(context.arrival, arrival, "{name}: {value}");
         }
     }

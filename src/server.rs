@@ -131,25 +131,15 @@ pub async fn run(
     .await?;
 
     info!(address = %listener.local_addr()?, workers = config.workers, "serving");
-    let mut door = Door {
+    let door = Door {
         listener,
         crowd: Crowd::new(config.connections.max_open),
         warned: None,
         metrics: handles.telemetry.metrics.connections.clone(),
     };
-    handles.health.set_serving().await;
-    let until_told = door.accept_until(&mut shutdown, &workers).await;
-    handles.health.set_not_serving().await;
-    until_told?;
-    info!(delay = ?config.drain_delay, "told to stop; still accepting");
-    door.accept_until(sleep(config.drain_delay), &workers)
+    let health = &handles.health;
+    door.stand_open(shutdown, &workers, health, config.drain_delay)
         .await?;
-    // Connections that the system has taken for us are served too, as their callers may have
-    // written already.
-    while let Some(Ok((stream, _))) = door.listener.accept().now_or_never() {
-        door.hand_over(stream, &workers);
-    }
-    drop(door);
     drain(workers, &signals, &places, config.drain_timeout).await;
     Ok(())
 }
@@ -164,6 +154,28 @@ struct Door {
 }
 
 impl Door {
+    /// Lets connections in until `shutdown` is ready, and for the drain delay after that.
+    async fn stand_open(
+        mut self,
+        shutdown: impl Future<Output = ()>,
+        workers: &Workers,
+        health: &Health,
+        drain_delay: Duration,
+    ) -> io::Result<()> {
+        health.set_serving().await;
+        let until_told = self.accept_until(shutdown, workers).await;
+        health.set_not_serving().await;
+        until_told?;
+        info!(delay = ?drain_delay, "told to stop; still accepting");
+        self.accept_until(sleep(drain_delay), workers).await?;
+        // Connections that the system has taken for us are served too, as their callers may have
+        // written already.
+        while let Some(Ok((stream, _))) = self.listener.accept().now_or_never() {
+            self.hand_over(stream, workers);
+        }
+        Ok(())
+    }
+
     /// An error means that a worker is gone, with the calls and connections that it had: the process
     /// has to end, as whatever else was given to it would be lost too.
     async fn accept_until(

@@ -41,7 +41,7 @@ pub use self::{
     connections::{Closed, Connections, OpenConnection, WorkerConnections},
     ledger::{LedgerAnswer, LedgerMetrics},
     secrets::{Secret, Secrets},
-    traces::{Trace, Tracer},
+    traces::Tracer,
     upstream::{Attempts, BreakerState, UpstreamMetrics},
 };
 

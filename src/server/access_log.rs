@@ -110,8 +110,7 @@ where
         let method = Arc::clone(metrics.calls.method(request.uri().path()));
         method.started();
         let deadline = started + self.layer.max_timeout;
-        let mut context = Context::new(request.headers(), deadline);
-        context.method = Some(Arc::clone(&method));
+        let mut context = Context::new(request.headers(), Arc::clone(&method.short_name), deadline);
         context.trace = tracer.call(&method.name, request.headers());
         request.extensions_mut().insert(context.clone());
         let peer = request.extensions().get::<Arc<Peer>>();

@@ -132,7 +132,7 @@ fn context(
     let headers = request.headers();
     // The access log has put it there.
     let context = request.extensions().get::<Context>().cloned();
-    let context = context.unwrap_or_else(|| Context::new(headers, Instant::now()));
+    let context = context.unwrap_or_else(|| Context::new(headers, "".into(), Instant::now()));
     (context, identify(callers, request))
 }
 

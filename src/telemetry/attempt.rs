@@ -3,12 +3,9 @@
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;
 
-use super::{
-    traces::Trace,
-    upstream::{Attempts, Target},
-};
+use super::upstream::{Attempts, Target};
 use crate::{
-    context::{Context, Progress},
+    context::{Context, Progress, Trace},
     rest::Call,
 };
 

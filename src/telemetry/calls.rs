@@ -78,6 +78,8 @@ pub struct Calls {
 pub struct Method {
     /// Full name, as in `onboardflow.customer.v1.CustomerService/CreateCustomer`.
     pub name: Cow<'static, str>,
+    /// The name without its service, as in `CreateCustomer`.
+    pub short_name: Arc<str>,
     path: String,
     started: Counter,
     in_flight: Gauge,
@@ -148,12 +150,6 @@ impl Calls {
 }
 
 impl Method {
-    /// The name without its service, as in `CreateCustomer`.
-    #[must_use]
-    pub fn short_name(&self) -> &str {
-        self.name.rsplit('/').next().unwrap_or_default()
-    }
-
     /// Counts a call that begins.
     pub fn started(&self) {
         self.started.inc();
@@ -233,6 +229,7 @@ impl Families {
             self.handled.get_or_create_owned(&labels)
         });
         Method {
+            short_name: method.into(),
             path: format!("/{name}"),
             started: self.started.get_or_create_owned(&labels),
             in_flight: self

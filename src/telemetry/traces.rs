@@ -5,7 +5,7 @@
 //! the check of an `Option`, and so that nothing that is logged can become an attribute. A caller's
 //! context is passed on to OnboardFlow in either case.
 
-use std::{fmt, sync::Arc};
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use opentelemetry::{
@@ -29,6 +29,7 @@ use super::{
     upstream::Attempts,
 };
 use crate::{
+    context::{Passed, Recorded, Trace},
     error::{Row, Source},
     rest::Call,
 };
@@ -117,38 +118,6 @@ pub(super) fn resource() -> Resource {
         .build()
 }
 
-/// A call's place in a trace.
-#[derive(Clone, Debug, Default)]
-pub enum Trace {
-    /// Nobody traces it.
-    #[default]
-    None,
-    /// Its caller traces it: OnboardFlow is told, and no span is made here.
-    Passed(Arc<Headers>),
-    /// It has a span.
-    Recorded(Recorded),
-}
-
-/// A caller's context, as it came.
-#[derive(Debug)]
-pub struct Headers {
-    parent: HeaderValue,
-    state: Option<HeaderValue>,
-}
-
-/// A span under way.
-#[derive(Clone)]
-pub struct Recorded {
-    tracer: SdkTracer,
-    scope: Scope,
-}
-
-impl fmt::Debug for Recorded {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recorded").finish_non_exhaustive()
-    }
-}
-
 impl Trace {
     fn passing_on(headers: &HeaderMap) -> Self {
         let Some(parent) = headers
@@ -160,22 +129,10 @@ impl Trace {
         let state = headers
             .get(&TRACESTATE)
             .filter(|state| state.len() <= MAX_TRACESTATE);
-        Self::Passed(Arc::new(Headers {
+        Self::Passed(Arc::new(Passed {
             parent: parent.clone(),
             state: state.cloned(),
         }))
-    }
-
-    /// The trace's id, for the log.
-    #[must_use]
-    pub fn id(&self) -> Option<String> {
-        match self {
-            Self::None => None,
-            Self::Passed(headers) => Some(headers.parent.to_str().ok()?.get(3..35)?.to_owned()),
-            Self::Recorded(recorded) => {
-                Some(recorded.scope.span().span_context().trace_id().to_string())
-            }
-        }
     }
 
     /// Ends the call's span.
