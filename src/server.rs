@@ -7,6 +7,7 @@
 
 mod access_log;
 mod beside;
+mod call;
 mod callers;
 mod connection;
 mod crowd;

@@ -15,21 +15,20 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-use http::{Request, Response, StatusCode};
+use http::{Response, StatusCode};
 use tokio::time::Instant;
 use tonic::{Code, body::Body};
 use tower::{Layer, Service};
 use tracing::{Level, event};
 
-use super::callers::Peer;
+use super::call::{Answered, Arrived, Inbound};
 use crate::{
-    callers::Caller,
     context::Context,
     error::{Error, Kind, Loss, Row, Write},
     telemetry::{Method, Telemetry, code_name},
 };
 
-/// How a call failed, as an extension of its response.
+/// How a call failed.
 #[derive(Clone, Debug)]
 pub(super) struct Failed {
     kind: Kind,
@@ -85,16 +84,11 @@ pub(super) struct AccessLog<S> {
     layer: Arc<AccessLogLayer>,
 }
 
-type Answered = Result<Response<Body>, Infallible>;
+type Answering = BoxFuture<'static, Result<Answered, Infallible>>;
 
-impl<S> Service<Request<Body>> for AccessLog<S>
+impl<S> Service<Arrived> for AccessLog<S>
 where
-    S: Service<
-            Request<Body>,
-            Response = Response<Body>,
-            Error = Infallible,
-            Future = BoxFuture<'static, Answered>,
-        >,
+    S: Service<Inbound, Response = Answered, Error = Infallible, Future = Answering>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -104,7 +98,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Observed {
+    fn call(&mut self, Arrived { request, peer }: Arrived) -> Observed {
         let started = Instant::now();
         let Telemetry { metrics, tracer } = &self.layer.telemetry;
         let method = Arc::clone(metrics.calls.method(request.uri().path()));
@@ -112,18 +106,19 @@ where
         let deadline = started + self.layer.max_timeout;
         let mut context = Context::new(request.headers(), Arc::clone(&method.short_name), deadline);
         context.trace = tracer.call(&method.name, request.headers());
-        request.extensions_mut().insert(context.clone());
-        let peer = request.extensions().get::<Arc<Peer>>();
-        let peer = peer.and_then(|peer| peer.address);
         Observed {
             call: Some(Call {
                 layer: Arc::clone(&self.layer),
                 method,
-                context,
-                peer,
+                context: context.clone(),
+                peer: peer.address,
                 started,
             }),
-            answered: self.inner.call(request),
+            answering: self.inner.call(Inbound {
+                request,
+                peer,
+                context,
+            }),
         }
     }
 }
@@ -131,22 +126,22 @@ where
 /// A call under way. Dropped before its end, it counts as cancelled.
 pub(super) struct Observed {
     call: Option<Call>,
-    answered: BoxFuture<'static, Answered>,
+    answering: Answering,
 }
 
 impl Future for Observed {
-    type Output = Answered;
+    type Output = Result<Response<Body>, Infallible>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Answered> {
-        let Ok(mut response) = ready!(self.answered.as_mut().poll(cx));
+    fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let Ok(answered) = ready!(self.answering.as_mut().poll(cx));
         if let Some(mut call) = self.call.take() {
-            call.context.caller = response.extensions_mut().remove::<Arc<Caller>>();
-            match response.extensions_mut().remove::<Failed>() {
+            call.context.caller = answered.caller;
+            match &answered.failed {
                 None => call.succeeded(),
-                Some(failed) => call.failed(&failed),
+                Some(failed) => call.failed(failed),
             }
         }
-        Poll::Ready(Ok(response))
+        Poll::Ready(Ok(answered.response))
     }
 }
 
@@ -155,7 +150,7 @@ impl Drop for Observed {
         if let Some(call) = self.call.take() {
             // What left is known for certain once the attempt is dropped; a field would be dropped
             // only after this.
-            self.answered = Box::pin(future::pending());
+            self.answering = Box::pin(future::pending());
             call.cancelled();
         }
     }

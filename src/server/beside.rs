@@ -12,7 +12,6 @@ use tonic_reflection::pb::{v1, v1alpha};
 use tower::Service as _;
 
 use super::{
-    callers::Peer,
     message::FirstMessage,
     places::{For, Holding, Places},
     router::Shared,
@@ -74,10 +73,10 @@ impl Beside {
     pub(super) async fn answer(
         mut self,
         request: Request<Incoming>,
+        connection: u64,
     ) -> Result<Response<Body>, Infallible> {
-        let peer = request.extensions().get::<Arc<Peer>>();
         let holder = For {
-            connection: peer.map_or(0, |peer| peer.number),
+            connection,
             caller: None,
         };
         let Ok(place) = self.streams.take(holder, 1) else {

@@ -34,7 +34,7 @@ pub(super) struct Callers {
     pub(super) tokens: Option<Tokens>,
 }
 
-/// What is known of the other end of a connection. Each call on it has this in its extensions.
+/// What is known of the other end of a connection. Each call on it has this.
 #[derive(Debug)]
 pub(super) struct Peer {
     /// Tells its connection from all others.

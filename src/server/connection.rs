@@ -234,7 +234,7 @@ struct Calls {
 impl Calls {
     fn serve(
         &self,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<StreamBody>, Infallible>> + Send + use<> {
         let going_away = self
             .router
@@ -244,8 +244,7 @@ impl Calls {
             Some(_) => self.streams.watch(),
             None => self.streams.call(),
         };
-        request.extensions_mut().insert(Arc::clone(&self.peer));
-        let answer = self.router.route(request);
+        let answer = self.router.route(request, Arc::clone(&self.peer));
         async move {
             let answer: Response<Body> = answer.await?;
             Ok(answer.map(|body| match going_away {

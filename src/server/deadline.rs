@@ -2,23 +2,19 @@
 //! has to be closed.
 
 use std::{
-    future::pending,
     sync::Arc,
     task::{Context as TaskContext, Poll},
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
-use http::{Request, Response};
+use http::Response;
 use tokio::time::{Instant, timeout_at};
 use tonic::body::Body;
 use tower::{Layer, Service};
 
-use super::{callers::Peer, timeout::grpc_timeout};
-use crate::{
-    context::Context,
-    error::{Error, Loss, Refusal, Sent},
-};
+use super::{call::Inbound, timeout::grpc_timeout};
+use crate::error::{Error, Loss, Refusal, Sent};
 
 /// Gives each call min(`grpc-timeout`, cap), or the default where the caller names no time.
 #[derive(Clone, Copy, Debug)]
@@ -51,9 +47,9 @@ pub(super) struct Deadline<S> {
     times: DeadlineLayer,
 }
 
-impl<S> Service<Request<Body>> for Deadline<S>
+impl<S> Service<Inbound> for Deadline<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>>,
+    S: Service<Inbound, Response = Response<Body>>,
     S::Error: Into<Error>,
     S::Future: Send + 'static,
 {
@@ -65,21 +61,16 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let Ok(timeout) = grpc_timeout(request.headers()) else {
+    fn call(&mut self, mut call: Inbound) -> Self::Future {
+        let Ok(timeout) = grpc_timeout(call.request.headers()) else {
             let error = Error::new(Refusal::InvalidRequest).saying("grpc-timeout is malformed");
             return Box::pin(async { Err(error) });
         };
         let deadline = Instant::now() + timeout.unwrap_or(self.times.default).min(self.times.cap);
-        let peer = request.extensions().get::<Arc<Peer>>().cloned();
-        let progress = request
-            .extensions_mut()
-            .get_mut::<Context>()
-            .map(|context| {
-                context.deadline = deadline;
-                context.progress.clone()
-            });
-        let call = self.inner.call(request);
+        call.context.deadline = deadline;
+        let peer = Arc::clone(&call.peer);
+        let progress = call.context.progress.clone();
+        let call = self.inner.call(call);
         Box::pin(async move {
             // Else the call would get as far as it does at one go, which may be out of the gateway.
             if Instant::now() >= deadline {
@@ -91,9 +82,9 @@ where
                     Ok(answered) => return answered.map_err(Into::into),
                     Err(_late) => Ended::Late,
                 },
-                () = over(peer) => Ended::ByTheGateway,
+                () = peer.over.cancelled() => Ended::ByTheGateway,
             };
-            Err(ended.error(progress.unwrap_or_default().sent()))
+            Err(ended.error(progress.sent()))
         })
     }
 }
@@ -115,13 +106,5 @@ impl Ended {
             (Self::ByTheGateway, Sent::Maybe) => Error::new(Loss::DeadlineExceeded(sent))
                 .saying("the gateway ended it, because it had to close the connection"),
         }
-    }
-}
-
-/// Ready when the calls of this connection have to end.
-async fn over(peer: Option<Arc<Peer>>) {
-    match peer {
-        Some(peer) => peer.over.cancelled().await,
-        None => pending().await,
     }
 }

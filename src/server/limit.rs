@@ -15,14 +15,11 @@ use tonic::body::Body;
 use tower::{Layer, Service};
 
 use super::{
-    callers::Peer,
+    call::Inbound,
     message::Messages,
     places::{For, Full, Holding, Places},
 };
-use crate::{
-    context::Context,
-    error::{Error, Loss, Refusal, Sent},
-};
+use crate::error::{Error, Refusal};
 
 /// Refuses calls for which there is no place.
 #[derive(Clone, Debug)]
@@ -49,7 +46,7 @@ pub(super) struct Limit<S> {
     layer: LimitLayer,
 }
 
-impl<S> Service<Request<Body>> for Limit<S>
+impl<S> Service<Inbound> for Limit<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Error: Into<Error>,
@@ -63,11 +60,12 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, call: Inbound) -> Self::Future {
         let Self { mut inner, layer } = self.clone();
         Box::pin(async move {
-            let holder = holder(&request)?;
-            let (parts, body) = request.into_parts();
+            let holder = holder(&call);
+            let (mut parts, body) = call.request.into_parts();
+            parts.extensions.insert(call.context);
             let body = layer.messages.whole(body, &holder).await?;
             let place = layer.places.take(holder, 1).map_err(refused)?;
             let answer = inner.call(Request::from_parts(parts, body));
@@ -77,17 +75,12 @@ where
     }
 }
 
-fn holder(request: &Request<Body>) -> Result<For, Error> {
-    let extensions = request.extensions();
-    let peer = extensions.get::<Arc<Peer>>();
-    let peer =
-        peer.ok_or_else(|| Error::new(Loss::Internal(Sent::No)).because("call without a peer"))?;
-    let context = extensions.get::<Context>();
-    let caller = context.and_then(|context| context.caller.as_ref());
-    Ok(For {
-        connection: peer.number,
+fn holder(call: &Inbound) -> For {
+    let caller = call.context.caller.as_ref();
+    For {
+        connection: call.peer.number,
         caller: caller.map(|caller| Arc::from(caller.name.as_str())),
-    })
+    }
 }
 
 fn refused(full: Full) -> Error {

@@ -12,19 +12,19 @@ use std::{
 };
 
 use futures_util::{FutureExt as _, future::BoxFuture};
-use http::{HeaderValue, Request, Response};
-use tokio::time::Instant;
+use http::{HeaderValue, Response};
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{
     access_log::Failed,
-    callers::{Callers, Peer, Unidentified},
+    call::{Answered, Inbound},
+    callers::{Callers, Unidentified},
 };
 use crate::{
     callers::Caller,
     context::{Context, NamedBy, REQUEST_ID, REQUEST_ID_REPLACED},
-    error::{Error, Loss, Refusal, Sent},
+    error::{Error, Loss, Refusal},
 };
 
 /// Names a call's caller, and gives its failure a status with details.
@@ -49,32 +49,31 @@ pub(super) struct Rescue<S> {
     callers: Arc<Callers>,
 }
 
-impl<S> Service<Request<Body>> for Rescue<S>
+impl<S> Service<Inbound> for Rescue<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Error> + Clone + Send + 'static,
+    S: Service<Inbound, Response = Response<Body>, Error = Error> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
-    type Response = Response<Body>;
+    type Response = Answered;
     type Error = Infallible;
-    type Future = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+    type Future = BoxFuture<'static, Result<Answered, Infallible>>;
 
     fn poll_ready(&mut self, cx: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
         // Nothing below holds calls back: what has no room for a call refuses it.
         self.inner.poll_ready(cx).map(|_| Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let (context, identified) = context(&self.callers, &request);
-        match identified {
-            Ok(caller) => self.answer(request, context, Ok(caller)),
-            Err(Unidentified::Refused(error)) => self.answer(request, context, Err(error)),
+    fn call(&mut self, call: Inbound) -> Self::Future {
+        match self.identify(&call) {
+            Ok(caller) => self.answer(call, Ok(caller)),
+            Err(Unidentified::Refused(error)) => self.answer(call, Err(error)),
             Err(Unidentified::KeyUnknown) => {
                 let mut rescue = self.clone();
                 Box::pin(async move {
                     rescue.callers.newer_keys().await;
-                    let identified = identify(&rescue.callers, &request);
+                    let identified = rescue.identify(&call);
                     let identified = identified.map_err(Unidentified::into_error);
-                    rescue.answer(request, context, identified).await
+                    rescue.answer(call, identified).await
                 })
             }
         }
@@ -83,21 +82,25 @@ where
 
 impl<S> Rescue<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Error>,
+    S: Service<Inbound, Response = Response<Body>, Error = Error>,
     S::Future: Send + 'static,
 {
+    fn identify(&self, call: &Inbound) -> Result<Option<Arc<Caller>>, Unidentified> {
+        self.callers.identify(call.request.headers(), &call.peer)
+    }
+
     /// The answer to the call of a caller that was identified, or could not be.
     fn answer(
         &mut self,
-        mut request: Request<Body>,
-        mut context: Context,
+        mut call: Inbound,
         identified: Result<Option<Arc<Caller>>, Error>,
-    ) -> BoxFuture<'static, Result<Response<Body>, Infallible>> {
-        let call = identified.map(|caller| {
-            context.caller = caller;
-            request.extensions_mut().insert(context.clone());
-            AssertUnwindSafe(self.inner.call(request)).catch_unwind()
-        });
+    ) -> BoxFuture<'static, Result<Answered, Infallible>> {
+        let refused = identified.map(|caller| call.context.caller = caller).err();
+        let context = call.context.clone();
+        let call = match refused {
+            None => Ok(AssertUnwindSafe(self.inner.call(call)).catch_unwind()),
+            Some(error) => Err(error),
+        };
         Box::pin(async move {
             let answered = match call {
                 Ok(call) => call.await,
@@ -109,42 +112,25 @@ where
                 // The panic hook has logged where; what a panic says may be customer data.
                 Err(_) => Err(Error::new(Loss::Internal(context.progress.sent())).into()),
             };
-            let mut response = answered.unwrap_or_else(|status| dress(&status, &context));
+            let (mut response, failed) = match answered {
+                Ok(response) => (response, None),
+                Err(status) => {
+                    let (status, failed) = dress(&status, &context);
+                    (status.into_http(), Some(failed))
+                }
+            };
             let headers = response.headers_mut();
             headers.insert(REQUEST_ID, context.request_id);
             if context.named_by == NamedBy::GatewayInstead {
                 headers.insert(REQUEST_ID_REPLACED, HeaderValue::from_static("true"));
             }
-            if let Some(caller) = context.caller {
-                // For the access log.
-                response.extensions_mut().insert(caller);
-            }
-            Ok(response)
+            Ok(Answered {
+                response,
+                caller: context.caller,
+                failed,
+            })
         })
     }
-}
-
-/// The call's context, and its caller, unless that one may not call.
-fn context(
-    callers: &Callers,
-    request: &Request<Body>,
-) -> (Context, Result<Option<Arc<Caller>>, Unidentified>) {
-    let headers = request.headers();
-    // The access log has put it there.
-    let context = request.extensions().get::<Context>().cloned();
-    let context = context.unwrap_or_else(|| Context::new(headers, "".into(), Instant::now()));
-    (context, identify(callers, request))
-}
-
-fn identify(
-    callers: &Callers,
-    request: &Request<Body>,
-) -> Result<Option<Arc<Caller>>, Unidentified> {
-    let peer = request
-        .extensions()
-        .get::<Arc<Peer>>()
-        .ok_or_else(|| Error::new(Loss::Internal(Sent::No)).because("call without a peer"))?;
-    callers.identify(request.headers(), peer)
 }
 
 /// The response, unless it is a failure: then its status.
@@ -161,8 +147,8 @@ fn failure(mut response: Response<Body>) -> Result<Response<Body>, Status> {
     }
 }
 
-/// The response for a failure, with all its details, and with what the access log says of it.
-fn dress(status: &Status, context: &Context) -> Response<Body> {
+/// The status of a failure, with all its details, and with what the access log says of it.
+fn dress(status: &Status, context: &Context) -> (Status, Failed) {
     let intent = context.progress.intent();
     let dress = |error: &Error| {
         let status = error.to_status(context.request_id(), intent);
@@ -178,9 +164,7 @@ fn dress(status: &Status, context: &Context) -> Response<Body> {
             .metadata_mut()
             .insert("grpc-accept-encoding", encodings.clone());
     }
-    let mut response = dressed.into_http();
-    response.extensions_mut().insert(failed);
-    response
+    (dressed, failed)
 }
 
 /// What tonic's own statuses mean: all but the last are about the request message.

@@ -9,13 +9,21 @@ use tonic::{body::Body, service::Routes};
 use tower::{Service as _, ServiceBuilder, util::BoxCloneSyncService};
 
 use super::{
-    access_log::AccessLogLayer, beside::Beside, callers::Callers, deadline::DeadlineLayer,
-    health::Health, limit::LimitLayer, message::Messages, places::Places, rescue::RescueLayer,
+    access_log::AccessLogLayer,
+    beside::Beside,
+    call::Arrived,
+    callers::{Callers, Peer},
+    deadline::DeadlineLayer,
+    health::Health,
+    limit::LimitLayer,
+    message::Messages,
+    places::Places,
+    rescue::RescueLayer,
 };
 use crate::{config::ServerConfig, telemetry::Telemetry};
 
 /// The stack in front of the service. Boxed, so that no signature carries its type.
-type Stack = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+type Stack = BoxCloneSyncService<Arrived, Response<Body>, Infallible>;
 /// What a call is answered with, in time.
 type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
 
@@ -55,7 +63,7 @@ impl Router {
     }
 
     /// The answer to a call. Boxed, as hyper moves the future of every call several times.
-    pub(super) fn route(&self, request: Request<Incoming>) -> Answer {
+    pub(super) fn route(&self, request: Request<Incoming>, peer: Arc<Peer>) -> Answer {
         if !is_grpc(request.headers()) {
             return Box::pin(async { Ok(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE)) });
         }
@@ -63,9 +71,10 @@ impl Router {
             return Box::pin(async { Ok(refused(StatusCode::METHOD_NOT_ALLOWED)) });
         }
         if self.is_beside(&request) {
-            Box::pin(self.beside.clone().answer(request))
+            Box::pin(self.beside.clone().answer(request, peer.number))
         } else {
-            self.stack.clone().call(request.map(Body::new))
+            let request = request.map(Body::new);
+            self.stack.clone().call(Arrived { request, peer })
         }
     }
 }
