@@ -111,6 +111,9 @@ fn field_path(json_name: &str) -> Option<&'static str> {
     Some(match json_name {
         "s" => "site_key",
         "site_user" => "user",
+        "user.id" => "user.id",
+        "user.customer_id" => "user.customer_id",
+        "user.custom_properties" => "user.custom_properties",
         "event" => "type",
         "value" => "value",
         "meta" => "meta",

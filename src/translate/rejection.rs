@@ -14,7 +14,8 @@ use crate::{
     rest::Reply,
 };
 
-/// Turns the name of a field of a request's JSON into its path in the proto.
+/// Turns the name of a field of a request's JSON into its path in the proto. A field within another comes
+/// as the other's path, a dot, and its name.
 pub(super) type FieldPaths = fn(&str) -> Option<&'static str>;
 
 /// Most texts that are read out of one body.
@@ -117,13 +118,14 @@ impl Reasons {
     /// The path of a field in the proto. A name that no request has is counted and dropped: what is
     /// said of it is said of what stands around it.
     fn path<'a>(&mut self, parent: &'a str, name: &str) -> &'a str {
-        match (parent, (self.field_paths)(name)) {
-            ("", Some(path)) => path,
-            (parent, _) => {
-                self.unknown_names += 1;
-                parent
-            }
-        }
+        let path = match parent {
+            "" => (self.field_paths)(name),
+            parent => (self.field_paths)(&format!("{parent}.{name}")),
+        };
+        path.unwrap_or_else(|| {
+            self.unknown_names += 1;
+            parent
+        })
     }
 
     /// The reasons that are no field's.
