@@ -87,7 +87,7 @@ impl Upstream {
             .admit(&call.site_key)
             .map_err(|delay| Error::new(Refusal::CircuitOpen).retry_after(delay))?;
         let caller = context.caller.as_deref();
-        let _counted = match counted {
+        let counted = match counted {
             // With the reservation of its name.
             Some(counted) => counted.allowed(caller)?,
             None => shared.quota.admit(key, caller, &context.progress).await?,
@@ -98,7 +98,7 @@ impl Upstream {
         match &ended {
             Ok(reply) => {
                 attempt.answered(reply.status);
-                shared.quota.answered(key, reply.status, reply.retry_after);
+                counted.answered(reply.status, reply.retry_after);
             }
             Err(failure) => attempt.lost(cause(failure)),
         }

@@ -69,6 +69,8 @@ struct Account {
 
 #[derive(Clone, Copy, Debug)]
 struct Spent {
+    /// When OnboardFlow said so.
+    since: Instant,
     until: Instant,
     probe_at: Instant,
     /// Whether the ledger has it, so that it ends when it is gone from there.
@@ -82,6 +84,8 @@ pub(super) struct Counted<'a> {
     key: &'a Key,
     day: Option<u64>,
     owner: Option<Owner>,
+    /// When it was let through.
+    since: Instant,
     progress: &'a Progress,
     /// What the ledger counted, if it did.
     taken: Option<Take>,
@@ -129,6 +133,7 @@ impl Quota {
             key,
             day,
             owner,
+            since: Instant::now(),
             progress,
             taken: None,
         };
@@ -164,18 +169,6 @@ impl Quota {
         Error::new(refusal).retry_after(self.until_midnight())
     }
 
-    /// Notes what OnboardFlow answered to a call with this key.
-    pub(super) fn answered(&self, key: &Key, status: StatusCode, retry_after: Option<Duration>) {
-        match (status, retry_after) {
-            (StatusCode::TOO_MANY_REQUESTS, Some(delay)) if self.heed_retry_after => {
-                self.spent(key, delay);
-            }
-            (StatusCode::TOO_MANY_REQUESTS, _) => {}
-            _ if self.in_use.load(Ordering::Relaxed) => self.renewed(key),
-            _ => {}
-        }
-    }
-
     fn spent(&self, key: &Key, delay: Duration) {
         let now = Instant::now();
         let mut keys = self.keys();
@@ -187,6 +180,7 @@ impl Quota {
             warn!(key = %key.name, seconds = delay.as_secs(), "OnboardFlow says that the quota is spent");
         }
         account.spent = Some(Spent {
+            since: now,
             until,
             probe_at: now + PROBE_EVERY,
             shared: false,
@@ -197,10 +191,11 @@ impl Quota {
         self.tell_spent(hash, Some(delay.min(LONGEST)));
     }
 
-    fn renewed(&self, key: &Key) {
+    /// A call that was let through at this time succeeded.
+    fn succeeded(&self, key: &Key, since: Instant) {
         let mut keys = self.keys();
         if let Some(account) = keys.get_mut(&key.id)
-            && account.spent.take().is_some()
+            && account.spent.take_if(|spent| since > spent.since).is_some()
         {
             info!(key = %key.name, "OnboardFlow takes calls again");
             let hash = account.hash;
@@ -241,6 +236,23 @@ impl Quota {
 
     fn keys(&self) -> MutexGuard<'_, HashMap<u64, Account>> {
         self.keys.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Counted<'_> {
+    /// Notes what OnboardFlow answered. Only the success of a call that was sent after a 429 says that
+    /// the quota was renewed: the others were under way already, or failed for another reason.
+    pub(super) fn answered(&self, status: StatusCode, retry_after: Option<Duration>) {
+        let quota = self.quota;
+        match (status, retry_after) {
+            (StatusCode::TOO_MANY_REQUESTS, Some(delay)) if quota.heed_retry_after => {
+                quota.spent(self.key, delay);
+            }
+            _ if status.is_success() && quota.in_use.load(Ordering::Relaxed) => {
+                quota.succeeded(self.key, self.since);
+            }
+            _ => {}
+        }
     }
 }
 

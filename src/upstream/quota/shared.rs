@@ -44,9 +44,11 @@ impl Shares {
         match (until, &mut account.spent) {
             (Some(_), Some(spent)) => spent.shared = true,
             (Some(until), none) => {
+                let now = Instant::now();
                 *none = Some(Spent {
+                    since: now,
                     until,
-                    probe_at: Instant::now() + PROBE_EVERY,
+                    probe_at: now + PROBE_EVERY,
                     shared: true,
                 });
             }
@@ -132,6 +134,7 @@ impl Quota {
             key,
             day: Some(take.day.unsigned_abs()),
             owner: None,
+            since: Instant::now(),
             progress,
             taken: Some(take),
         }

@@ -22,22 +22,55 @@ fn admit(quota: &Quota, id: u64) -> Result<(), u64> {
     admitted.map_err(|error| error.retry_after.unwrap().as_secs())
 }
 
+const TOO_MANY: StatusCode = StatusCode::TOO_MANY_REQUESTS;
+
+/// A call that is answered at once.
+fn answer(quota: &Quota, id: u64, status: StatusCode, retry_after: Option<Duration>) {
+    let (key, progress) = (key(id), Progress::default());
+    let counted = quota.admit_alone(&key, None, &progress).unwrap();
+    counted.answered(status, retry_after);
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_success_sent_after_a_429_ends_a_spent_day() {
+    let quota = Quota::new(None, true);
+    let (key, progress) = (key(1), Progress::default());
+    let under_way = || quota.admit_alone(&key, None, &progress).unwrap();
+    let (failed, succeeded) = (under_way(), under_way());
+    advance(Duration::from_secs(1)).await;
+    answer(&quota, 1, TOO_MANY, Some(LONGEST));
+
+    advance(Duration::from_secs(1)).await;
+    failed.answered(StatusCode::INTERNAL_SERVER_ERROR, None);
+    assert!(admit(&quota, 1).is_err(), "a failure that was under way");
+    succeeded.answered(StatusCode::CREATED, None);
+    assert!(admit(&quota, 1).is_err(), "a success that was under way");
+
+    advance(PROBE_EVERY).await;
+    answer(&quota, 1, StatusCode::SERVICE_UNAVAILABLE, None);
+    assert!(admit(&quota, 1).is_err(), "a probe that failed");
+    advance(PROBE_EVERY).await;
+    answer(&quota, 1, StatusCode::CREATED, None);
+    assert_eq!(admit(&quota, 1), Ok(()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_spent_key_rests_but_for_probes() {
     let quota = Quota::new(None, true);
     let hour = Some(Duration::from_secs(3600));
-    quota.answered(&key(1), StatusCode::TOO_MANY_REQUESTS, hour);
+    answer(&quota, 1, TOO_MANY, hour);
     assert_eq!(admit(&quota, 1), Err(3600));
     assert_eq!(admit(&quota, 2), Ok(()), "another key");
 
     advance(PROBE_EVERY).await;
-    assert_eq!(admit(&quota, 1), Ok(()), "a probe");
+    let (key, progress) = (key(1), Progress::default());
+    let probe = quota.admit_alone(&key, None, &progress).unwrap();
     assert_eq!(admit(&quota, 1), Err(2700));
 
-    quota.answered(&key(1), StatusCode::OK, None);
+    probe.answered(StatusCode::OK, None);
     assert_eq!(admit(&quota, 1), Ok(()));
 
-    quota.answered(&key(1), StatusCode::TOO_MANY_REQUESTS, Some(LONGEST * 365));
+    answer(&quota, 1, TOO_MANY, Some(LONGEST * 365));
     assert_eq!(admit(&quota, 1), Err(LONGEST.as_secs()), "capped");
     advance(LONGEST).await;
     assert_eq!(admit(&quota, 1), Ok(()));
