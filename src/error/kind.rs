@@ -77,6 +77,8 @@ pub enum Refusal {
     Draining,
     /// The circuit breaker is open.
     CircuitOpen,
+    /// OnboardFlow said that it is offline, and for how long.
+    Maintenance,
     /// The daily quota is known to be spent.
     QuotaSpent,
     /// The `request_id` stands for another request.
@@ -89,7 +91,7 @@ pub enum Refusal {
 
 impl Refusal {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::InvalidRequest,
         Self::Unimplemented,
         Self::CallerUnauthenticated,
@@ -99,6 +101,7 @@ impl Refusal {
         Self::Overloaded,
         Self::Draining,
         Self::CircuitOpen,
+        Self::Maintenance,
         Self::QuotaSpent,
         Self::RequestIdReused,
         Self::LedgerUnavailable,

@@ -151,6 +151,8 @@ impl Refusal {
             Self::CircuitOpen => row(Unavailable, "UPSTREAM_CIRCUIT_OPEN", NotSent, WARN, After(SOON),
                 "OnboardFlow has been failing, and the gateway has stopped calling it for now",
                 Do("Try again after a pause")),
+            Self::Maintenance => row(Unavailable, "UPSTREAM_MAINTENANCE", NotSent, WARN, NotByPolicy(MINUTE),
+                "OnboardFlow is offline for maintenance", Do("Try again later")),
             Self::QuotaSpent => row(ResourceExhausted, "UPSTREAM_QUOTA_EXHAUSTED", NotSent, WARN, NotByPolicy(HOUR),
                 "OnboardFlow's limit of calls is reached", Do("Try again when the limit is renewed"))
                 .limited(Limit::Account),

@@ -4,7 +4,7 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Upstream,
-    breaker::Health,
+    breaker::{Cause, Health, Stopped},
     credentials::Key,
     http::Failure,
     quota::Counted,
@@ -82,10 +82,7 @@ impl Upstream {
         (makes_room, counted): (bool, Option<Counted<'_>>),
     ) -> Result<Result<Reply, Failure>, Error> {
         let shared = &*self.shared;
-        let permit = shared
-            .breaker
-            .admit(&call.site_key)
-            .map_err(|delay| Error::new(Refusal::CircuitOpen).retry_after(delay))?;
+        let permit = shared.breaker.admit(&call.site_key).map_err(refusal)?;
         let caller = context.caller.as_deref();
         let counted = match counted {
             // With the reservation of its name.
@@ -161,9 +158,18 @@ fn fate_after(reached: Reached, earlier: Sent) -> Sent {
     }
 }
 
+fn refusal(stopped: Stopped) -> Error {
+    let refusal = match stopped.cause {
+        Cause::Failures => Refusal::CircuitOpen,
+        Cause::Offline => Refusal::Maintenance,
+    };
+    Error::new(refusal).retry_after(stopped.retry_after)
+}
+
 /// What an attempt says of OnboardFlow's health, if anything: a time-out may be the caller's haste.
 fn health(ended: &Result<Reply, Failure>) -> Option<Health> {
     match ended {
+        Ok(reply) if reply.status == 503 => Some(Health::Offline(reply.retry_after)),
         Ok(reply) if reply.status.is_server_error() && reply.status != 501 => Some(Health::Failing),
         Ok(_) => Some(Health::Up),
         Err(failure) if failure.timed_out => None,

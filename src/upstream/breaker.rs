@@ -5,6 +5,10 @@
 //! about one call and says that the rest works. 503 counts: while the API is offline for maintenance,
 //! calling it is of no use. Every other answer is a success, 4xx and 429 among them.
 //!
+//! A 503 says that OnboardFlow is offline for maintenance. It stops its site's calls at once, for its
+//! `Retry-After` or else for as long as the breaker opens at first: whoever stands in front of the
+//! gateway and repeats what it answered with UNAVAILABLE is answered by the gateway.
+//!
 //! Some 5xx are one site's own doing. So a run of them that is all one site's stops calls for that
 //! site alone, and counts for no other; it takes a run over two sites, or a connection that can't be
 //! made, to stop calls for all.
@@ -29,6 +33,8 @@ use crate::{
 
 /// Sites that are remembered as stopped. Callers name theirs, and may name any.
 const MAX_SITES: usize = 1000;
+/// The longest that a 503 is taken at its word. After it, one call looks again.
+const OFFLINE_AT_MOST: Duration = Duration::from_secs(15 * 60);
 
 /// Shared by all workers.
 #[derive(Debug)]
@@ -66,7 +72,24 @@ enum Scope {
 struct Open {
     until: Instant,
     lasts: Duration,
+    cause: Cause,
     probing: bool,
+}
+
+/// Why calls are stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// OnboardFlow kept failing.
+    Failures,
+    /// OnboardFlow said that it is offline.
+    Offline,
+}
+
+/// Why there is no leave for a call, and after which time to ask again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stopped {
+    pub(super) cause: Cause,
+    pub(super) retry_after: Duration,
 }
 
 /// Leave to make an attempt. Dropped without a verdict, it says nothing of OnboardFlow.
@@ -87,6 +110,8 @@ pub(super) enum Health {
     Unreachable,
     /// It lost the connection, or answered with a failure of its own.
     Failing,
+    /// It said that it is offline for maintenance, and perhaps for how long.
+    Offline(Option<Duration>),
 }
 
 impl Breaker {
@@ -105,8 +130,8 @@ impl Breaker {
         }
     }
 
-    /// Leave to call for this site, or the time after which to ask again.
-    pub(super) fn admit<'a>(&'a self, site: &'a str) -> Result<Permit<'a>, Duration> {
+    /// Leave to call for this site, or why there is none.
+    pub(super) fn admit<'a>(&'a self, site: &'a str) -> Result<Permit<'a>, Stopped> {
         let permit = |probes| Permit {
             breaker: self,
             site,
@@ -119,12 +144,16 @@ impl Breaker {
         let Some((scope, open)) = state.covering(self.scope(site)) else {
             return Ok(permit(None));
         };
+        let stopped = |retry_after| Stopped {
+            cause: open.cause,
+            retry_after,
+        };
         let now = Instant::now();
         if now < open.until {
-            return Err(open.until - now);
+            return Err(stopped(open.until - now));
         }
         if open.probing {
-            return Err(self.config.open_for);
+            return Err(stopped(self.config.open_for));
         }
         open.probing = true;
         self.show(&state);
@@ -173,7 +202,9 @@ impl Breaker {
         }
         state.forget_abandoned(self.config.open_at_most);
         let run = state.lengthen_run(scope);
-        if run.failures >= self.config.failures && state.open(run.scope, self.config.open_for) {
+        if run.failures >= self.config.failures
+            && state.open(run.scope, self.config.open_for, Cause::Failures)
+        {
             warn!(
                 failures = run.failures,
                 one_site = run.scope != Scope::All,
@@ -181,6 +212,47 @@ impl Breaker {
             );
         }
         self.show(&state);
+    }
+}
+
+impl Breaker {
+    /// OnboardFlow said that it is offline. Counted as a failure too: several sites that are told so
+    /// stop calls for all.
+    fn offline(&self, permit: &Permit<'_>, retry_after: Option<Duration>) {
+        let site = self.scope(permit.site);
+        self.down(permit, site);
+        let lasts = retry_after.unwrap_or_default();
+        let lasts = lasts.clamp(
+            self.config.open_for,
+            OFFLINE_AT_MOST.max(self.config.open_for),
+        );
+        let mut state = self.state();
+        let until = Instant::now() + lasts;
+        match state.covering(site) {
+            // The longer of the two waits holds.
+            Some((scope, open)) if scope == site => {
+                open.until = open.until.max(until);
+                open.cause = Cause::Offline;
+            }
+            Some(_) => {}
+            None if self.never_opens() => {}
+            None => {
+                let run = state.run;
+                if state.open(site, lasts, Cause::Offline) {
+                    state.run = run;
+                    let seconds = lasts.as_secs();
+                    warn!(
+                        seconds,
+                        "OnboardFlow says that it is offline for maintenance"
+                    );
+                }
+            }
+        }
+        self.show(&state);
+    }
+
+    fn never_opens(&self) -> bool {
+        self.config.failures == u32::MAX
     }
 }
 
@@ -219,7 +291,7 @@ impl State {
     }
 
     /// False where too many are open already.
-    fn open(&mut self, scope: Scope, lasts: Duration) -> bool {
+    fn open(&mut self, scope: Scope, lasts: Duration, cause: Cause) -> bool {
         let now = Instant::now();
         self.run = None;
         if scope == Scope::All {
@@ -233,6 +305,7 @@ impl State {
         let open = Open {
             until: now + lasts,
             lasts,
+            cause,
             probing: false,
         };
         self.open.insert(scope, open);
@@ -258,6 +331,7 @@ impl Permit<'_> {
             Health::Up => self.breaker.up(self.site),
             Health::Unreachable => self.breaker.down(&self, Scope::All),
             Health::Failing => self.breaker.down(&self, self.breaker.scope(self.site)),
+            Health::Offline(retry_after) => self.breaker.offline(&self, retry_after),
         }
     }
 }

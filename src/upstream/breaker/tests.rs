@@ -19,6 +19,53 @@ fn is_open(breaker: &Breaker, site: &str) -> bool {
     breaker.admit(site).is_err()
 }
 
+fn stopped(breaker: &Breaker, site: &str) -> (Cause, u64) {
+    let stopped = breaker.admit(site).unwrap_err();
+    (stopped.cause, stopped.retry_after.as_secs())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_503_stops_its_sites_calls_for_its_time() {
+    let breaker = breaker();
+    find(&breaker, "a", Health::Offline(None));
+    assert_eq!(stopped(&breaker, "a"), (Cause::Offline, 1));
+    find(&breaker, "b", Health::Up);
+    assert!(is_open(&breaker, "a"), "another site's success");
+
+    advance(Duration::from_secs(1)).await;
+    let two_minutes = Some(Duration::from_secs(120));
+    find(&breaker, "a", Health::Offline(two_minutes));
+    advance(Duration::from_secs(20)).await;
+    assert_eq!(stopped(&breaker, "a"), (Cause::Offline, 100));
+
+    advance(Duration::from_secs(100)).await;
+    let probe = breaker.admit("a").unwrap();
+    assert!(is_open(&breaker, "a"), "one probe at a time");
+    probe.found(Health::Up);
+    assert!(!is_open(&breaker, "a"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_503_is_taken_at_its_word_for_a_quarter_of_an_hour() {
+    let breaker = breaker();
+    find(&breaker, "a", Health::Offline(Some(Duration::MAX)));
+    assert_eq!(stopped(&breaker, "a"), (Cause::Offline, 900));
+    find(&breaker, "b", Health::Offline(None));
+    find(&breaker, "c", Health::Offline(None));
+    assert!(is_open(&breaker, "d"), "three in a row, over several sites");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_breaker_that_is_off_remembers_no_503() {
+    let breaker = Breaker::new(None, UpstreamMetrics::default());
+    find(
+        &breaker,
+        "a",
+        Health::Offline(Some(Duration::from_secs(60))),
+    );
+    assert!(!is_open(&breaker, "a"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn opens_probes_and_closes() {
     let breaker = breaker();
@@ -26,13 +73,13 @@ async fn opens_probes_and_closes() {
     find(&breaker, "a", Health::Unreachable);
     assert!(!is_open(&breaker, "a"));
     find(&breaker, "a", Health::Unreachable);
-    assert_eq!(breaker.admit("b").unwrap_err(), Duration::from_secs(1));
+    assert_eq!(stopped(&breaker, "b"), (Cause::Failures, 1));
 
     advance(Duration::from_secs(1)).await;
     let probe = breaker.admit("b").unwrap();
     assert!(is_open(&breaker, "a"), "one probe at a time");
     probe.found(Health::Failing);
-    assert_eq!(breaker.admit("a").unwrap_err(), Duration::from_secs(2));
+    assert_eq!(stopped(&breaker, "a"), (Cause::Failures, 2));
 
     advance(Duration::from_secs(2)).await;
     drop(breaker.admit("a").unwrap());

@@ -29,6 +29,59 @@ async fn an_update_is_tried_again_after_502_and_a_create_is_not() {
     gateway.stop().await;
 }
 
+/// An update may be tried three times, but not where whoever repeats it stands in front already.
+#[tokio::test]
+async fn a_call_that_says_it_is_a_repeat_is_tried_once() {
+    let upstream = Upstream::answering(502, "").await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let mut client = gateway.client().await;
+    for (name, value, attempts) in [
+        ("x-envoy-attempt-count", "1", 3),
+        ("x-envoy-attempt-count", "2", 1),
+        ("grpc-previous-rpc-attempts", "1", 1),
+    ] {
+        let before = upstream.received().len();
+        let mut request = Request::new(update_request());
+        request.metadata_mut().insert(name, value.parse().unwrap());
+        client.update_customer(request).await.unwrap_err();
+        assert_eq!(
+            upstream.received().len() - before,
+            attempts,
+            "{name} {value}"
+        );
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_503_is_answered_by_the_gateway_from_then_on() {
+    let answer = response(503, &[("retry-after", "120")], "");
+    let upstream = Upstream::saying(answer).await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let mut client = gateway.client().await;
+    let first = told(&client.create_customer(create_request()).await.unwrap_err());
+    assert_eq!(
+        (&*first.reason, &*first.write),
+        ("UPSTREAM_MAINTENANCE", "rejected")
+    );
+    for _ in 0..2 {
+        let repeat = client.create_customer(create_request()).await.unwrap_err();
+        let told = told(&repeat);
+        assert_eq!(
+            (&*told.reason, &*told.write),
+            ("UPSTREAM_MAINTENANCE", "not_sent")
+        );
+        let delay = repeat
+            .get_details_retry_info()
+            .unwrap()
+            .retry_delay
+            .unwrap();
+        assert!(delay > Duration::from_secs(60) && delay <= Duration::from_secs(120));
+    }
+    assert_eq!(upstream.received().len(), 1);
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn failures_in_a_row_open_the_circuit() {
     let upstream = Upstream::answering(500, "").await;
