@@ -9,6 +9,7 @@ mod once;
 mod pool;
 mod quota;
 mod recent;
+mod repeats;
 mod reply;
 mod retry;
 mod socket;
@@ -25,6 +26,7 @@ use self::{
     http::Http,
     quota::{Counted, Quota},
     recent::Recent,
+    repeats::{Before, Repeats},
     retry::{Backoff, Budget},
 };
 use crate::{
@@ -71,6 +73,7 @@ struct Shared {
     recent: Recent,
     budget: Budget,
     backoff: Backoff,
+    repeats: Repeats,
     max_attempts: u32,
     metrics: UpstreamMetrics,
     callers: CallerMetrics,
@@ -96,6 +99,7 @@ impl Upstream {
             recent: Recent::new(),
             budget: Budget::new(),
             backoff: Backoff::default(),
+            repeats: Repeats::default(),
             max_attempts: config.max_attempts,
             metrics: metrics.upstream.clone(),
             callers: metrics.callers.clone(),
@@ -140,6 +144,7 @@ impl Upstream {
         self.once::<Op>(&call, &key, context).await
     }
 
+    /// Sends a call, with what is known of it where it is a repeat.
     async fn send<Op: Operation>(
         &self,
         call: &Call,
@@ -147,8 +152,30 @@ impl Upstream {
         context: &Context,
         counted: Option<Counted<'_>>,
     ) -> Result<Op::Response, Error> {
+        let repeats = &self.shared.repeats;
+        let before = repeats.before(context);
+        let ended = self
+            .deliver::<Op>(call, key, context, counted, before)
+            .await;
+        if let Err(error) = &ended {
+            repeats.failed_with(error, context, before);
+        }
+        ended
+    }
+
+    async fn deliver<Op: Operation>(
+        &self,
+        call: &Call,
+        key: &Key,
+        context: &Context,
+        counted: Option<Counted<'_>>,
+        before: Option<Before>,
+    ) -> Result<Op::Response, Error> {
         let effect = Op::INTENT.effect;
-        let ended = self.attempt(call, key, effect, context, counted).await?;
+        let most = self.most_attempts(effect, context, before)?;
+        let ended = self
+            .attempt(call, key, effect, context, counted, most)
+            .await?;
         let decoded = Op::decode(ended.reply).map_err(|mut error| {
             translate::redact(&mut error, call, &key.authorization);
             if is_our_key(error.kind) {

@@ -8,6 +8,7 @@ use super::{
     credentials::Key,
     http::Failure,
     quota::Counted,
+    repeats::Before,
     retry::{self, Decision, Means, Outcome, Reached, Reservation, Why},
 };
 use crate::{
@@ -35,9 +36,9 @@ impl Upstream {
         effect: Effect,
         context: &Context,
         mut counted: Option<Counted<'_>>,
+        most: u32,
     ) -> Result<Answered, Error> {
         self.shared.budget.deposit();
-        let most = self.most_attempts(context);
         let mut made = 0;
         let mut before: Option<Ended> = None;
         loop {
@@ -56,18 +57,33 @@ impl Upstream {
                 Err(refusal) => return before.map_or(Err(refusal), |last| conclude(last, effect)),
             };
             made += 1;
-            match self.again(&ended, effect, context, made, reserved).await {
+            match self
+                .again(&ended, effect, context, made, most, reserved)
+                .await
+            {
                 Decision::Repeat => before = Some((ended, earlier)),
                 Decision::Final(_) => return conclude((ended, earlier), effect),
             }
         }
     }
 
-    /// Whoever sent a call again does so once more if it has to: two that repeat multiply.
-    fn most_attempts(&self, context: &Context) -> u32 {
-        match context.arrival {
-            Arrival::First => self.shared.max_attempts,
-            Arrival::Repeat => 1,
+    /// How often a call is tried at most. Whoever repeats calls in front of the gateway multiplies its
+    /// attempts, so a repeat is tried once, and not at all once there were as many as there may be, or
+    /// where a create may have been taken: it gets the answer that the last attempt got.
+    pub(super) fn most_attempts(
+        &self,
+        effect: Effect,
+        context: &Context,
+        before: Option<Before>,
+    ) -> Result<u32, Error> {
+        let most = self.shared.max_attempts;
+        match before {
+            None => Ok(match context.arrival {
+                Arrival::First => most,
+                Arrival::Repeat => 1,
+            }),
+            Some(before) if effect.may_repeat() && before.attempts < most => Ok(1),
+            Some(before) => Err(Error::new(before.kind).after(Sent::Maybe)),
         }
     }
 
@@ -112,12 +128,13 @@ impl Upstream {
         effect: Effect,
         context: &Context,
         made: u32,
+        most: u32,
         reserved: Option<Reservation<'_>>,
     ) -> Decision {
         let shared = &*self.shared;
         let (reached, outcome) = retry::outcome(ended);
         let means = Means {
-            attempts: self.most_attempts(context).saturating_sub(made),
+            attempts: most.saturating_sub(made),
             time: context.deadline.saturating_duration_since(Instant::now()),
             delay: shared.backoff.delay(made),
             budget: reserved.is_some() || shared.budget.has_one(),

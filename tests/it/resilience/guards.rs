@@ -53,6 +53,27 @@ async fn a_call_that_says_it_is_a_repeat_is_tried_once() {
     gateway.stop().await;
 }
 
+/// Envoy repeats an update answered with UNAVAILABLE twice, under the same request id.
+#[tokio::test]
+async fn attempts_at_a_call_and_its_repeats_are_max_attempts_together() {
+    let upstream = Upstream::answering(502, "").await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let mut client = gateway.client().await;
+    for count in ["1", "2", "3"] {
+        let mut request = Request::new(update_request());
+        let metadata = request.metadata_mut();
+        metadata.insert("x-request-id", "the-same".parse().unwrap());
+        metadata.insert("x-envoy-attempt-count", count.parse().unwrap());
+        let failed = told(&client.update_customer(request).await.unwrap_err());
+        assert_eq!(
+            (&*failed.reason, &*failed.write),
+            ("UPSTREAM_FAILED", "unknown")
+        );
+        assert_eq!(upstream.received().len(), 3);
+    }
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn a_503_is_answered_by_the_gateway_from_then_on() {
     let answer = response(503, &[("retry-after", "120")], "");
