@@ -61,10 +61,42 @@ pub struct Call {
     pub template: &'static str,
     /// The site that the call is for: some sites have an API key of their own.
     pub site_key: String,
+    /// The records that it is about: a reply that names others is not this call's.
+    pub names: Names,
     /// The JSON document, where the call has one.
     pub body: Option<Bytes>,
     /// The caller's name for the write: a UUID in its canonical form. It isn't sent.
     pub request_id: Option<String>,
+}
+
+/// The ids of the records that a call is about, or that a reply names, by what they are: `customer`.
+/// Empty ids name nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names(Vec<(&'static str, String)>);
+
+impl Names {
+    /// These.
+    #[must_use]
+    pub fn of<const N: usize>(names: [(&'static str, &str); N]) -> Self {
+        let named = names.iter().filter(|(_, id)| !id.trim().is_empty());
+        Self(
+            named
+                .map(|(what, id)| (*what, id.trim().to_owned()))
+                .collect(),
+        )
+    }
+
+    /// Whether a reply that has these names can be one to a call that has those. A reply doesn't have
+    /// to name everything.
+    #[must_use]
+    pub fn can_answer(&self, call: &Self) -> bool {
+        let differs = |(what, id): &(&str, String)| {
+            call.0
+                .iter()
+                .any(|(asked, expected)| asked == what && expected != id)
+        };
+        !self.0.iter().any(differs)
+    }
 }
 
 /// What came back, whatever its status: a refusal is an answer too.
@@ -100,4 +132,26 @@ pub enum KeyHolder {
     Gateway,
     /// The caller's, passed on (`--credentials caller`).
     Caller,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reply_that_names_another_record_is_another_calls() {
+        let call = Names::of([("customer", " cus_1 "), ("subscription", "sub_1")]);
+        for (customer, subscription, can) in [
+            ("cus_1", "sub_1", true),
+            (" cus_1", "", true),
+            ("", "", true),
+            ("cus_2", "sub_1", false),
+            ("cus_1", "sub_2", false),
+            ("", "sub_2", false),
+        ] {
+            let reply = Names::of([("customer", customer), ("subscription", subscription)]);
+            assert_eq!(reply.can_answer(&call), can, "{reply:?}");
+        }
+        assert!(Names::of([("user", "u")]).can_answer(&call));
+    }
 }

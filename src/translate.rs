@@ -21,7 +21,7 @@ use serde::Serialize;
 pub use self::redact::redact;
 use crate::{
     error::Error,
-    rest::{Call, Intent, Reply},
+    rest::{Call, Intent, Names, Reply},
 };
 
 /// One RPC's mapping onto one REST call.
@@ -50,6 +50,8 @@ pub trait Operation {
 pub struct Decoded<T> {
     /// What the caller gets.
     pub message: T,
+    /// The records that the reply names.
+    pub names: Names,
     /// Paths of JSON fields that the gateway doesn't know: a sign that the API has grown.
     pub unknown_fields: Vec<String>,
 }
@@ -59,6 +61,7 @@ impl<T> Decoded<T> {
     fn map<U>(self, into: impl FnOnce(T) -> U) -> Decoded<U> {
         Decoded {
             message: into(self.message),
+            names: self.names,
             unknown_fields: self.unknown_fields,
         }
     }

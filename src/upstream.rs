@@ -32,7 +32,7 @@ use self::{
 use crate::{
     config::UpstreamConfig,
     context::Context,
-    error::{Answer, Error, Kind},
+    error::{Answer, Error, Kind, Loss},
     ledger::Ledger,
     rest::{Call, KeyHolder},
     telemetry::{Attempts, CallerMetrics, Metrics, UpstreamMetrics},
@@ -183,6 +183,13 @@ impl Upstream {
             }
             error.after(ended.earlier)
         })?;
+        if !decoded.names.can_answer(&call.names) {
+            // A connection that is one answer ahead: this call's own comes to the next one, or never.
+            self.http.trust_no_kept_connection();
+            let lost = Error::new(Loss::Connection(effect));
+            let lost = lost.because("the reply names another record: it is another call's");
+            return Err(lost.after(ended.earlier));
+        }
         for path in &decoded.unknown_fields {
             self.shared.metrics.unknown_field(path);
         }

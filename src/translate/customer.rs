@@ -22,7 +22,7 @@ use crate::{
         DeleteCustomerRequest, DeleteCustomerResponse, EventData, EventMeta, UpdateCustomerRequest,
         UpdateCustomerResponse,
     },
-    rest::{Call, Effect, Intent, Reply},
+    rest::{Call, Effect, Intent, Names, Reply},
 };
 
 /// The trailing slash is part of it.
@@ -106,6 +106,7 @@ impl Operation for Delete {
             method: Method::DELETE,
             path: PATH,
             template: TEMPLATE,
+            names: Names::of([("customer", &request.customer_id)]),
             site_key: request.site_key,
             body: Some(body),
             request_id: rules::named(request.request_id),
@@ -227,6 +228,7 @@ fn encode(method: Method, record: Record) -> Result<Call, Error> {
         method,
         path: PATH,
         template: TEMPLATE,
+        names: Names::of([("customer", &customer.id)]),
         site_key: record.site_key,
         body: Some(body),
         request_id: rules::named(record.request_id),
@@ -307,14 +309,25 @@ fn decode(
 ) -> Result<Decoded<Option<CustomerEvent>>, Error> {
     let Decoded {
         message,
+        names: _,
         unknown_fields,
     } = envelope::open(reply, effect, field_path)?;
     let message = message.map(customer_event).transpose();
     let message = message.map_err(|error| error.with_status(reply.status))?;
     Ok(Decoded {
+        names: message.as_ref().map(names).unwrap_or_default(),
         message,
         unknown_fields,
     })
+}
+
+fn names(event: &CustomerEvent) -> Names {
+    let data = event
+        .event_meta
+        .as_ref()
+        .and_then(|meta| meta.data.as_ref());
+    let customer = data.and_then(|data| data.customer.as_ref());
+    Names::of([("customer", customer.map_or("", |customer| &customer.id))])
 }
 
 fn customer_event(event: Event<Meta<EventDataJson>>) -> Result<CustomerEvent, Error> {

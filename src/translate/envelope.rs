@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     error::{Answer, Error},
-    rest::{Effect, Ending, Reply},
+    rest::{Effect, Ending, Names, Reply},
 };
 
 /// The envelope. Any field may be missing or null.
@@ -70,6 +70,7 @@ pub(super) fn open<M: DeserializeOwned>(
     if reply.status.is_success() && says_nothing && !effect.answers_with_event() {
         return Ok(Decoded {
             message: None,
+            names: Names::default(),
             unknown_fields: Vec::new(),
         });
     }
@@ -88,6 +89,7 @@ pub(super) fn open<M: DeserializeOwned>(
             data,
         } if data.is_some() || !effect.answers_with_event() => Ok(Decoded {
             message: data,
+            names: opened.names,
             unknown_fields: opened.unknown_fields,
         }),
         Envelope {
@@ -111,6 +113,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<Decoded<T>, serde_json::Err
     json.end()?;
     Ok(Decoded {
         message,
+        names: Names::default(),
         unknown_fields,
     })
 }

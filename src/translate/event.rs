@@ -1,7 +1,7 @@
 //! `RecordEvent`: what a user did, in protobuf ↔ in JSON.
 
 use http::{Method, uri::PathAndQuery};
-use prost_types::Struct;
+use prost_types::{Struct, value};
 use serde::Serialize;
 
 use super::{
@@ -17,7 +17,7 @@ use crate::{
     proto::onboardflow::event::v1::{
         EventType, EventUser, RecordEventRequest, RecordEventResponse, RecordedEvent,
     },
-    rest::{Call, Effect, Intent, Reply},
+    rest::{Call, Effect, Intent, Names, Reply},
 };
 
 /// The trailing slash is part of it.
@@ -62,6 +62,7 @@ impl Operation for Record {
             method: Method::POST,
             path: PATH,
             template: TEMPLATE,
+            names: Names::of([("user", &user.id), ("customer", &user.customer_id)]),
             site_key: request.site_key,
             body: Some(body),
             request_id: rules::named(request.request_id),
@@ -71,11 +72,13 @@ impl Operation for Record {
     fn decode(reply: Reply) -> Result<Decoded<RecordEventResponse>, Error> {
         let Decoded {
             message,
+            names: _,
             unknown_fields,
         } = envelope::open(&reply, Self::INTENT.effect, field_path)?;
         let event = message.map(recorded_event).transpose();
         let event = event.map_err(|error| error.with_status(reply.status))?;
         Ok(Decoded {
+            names: event.as_ref().map(names).unwrap_or_default(),
             message: RecordEventResponse { event },
             unknown_fields,
         })
@@ -177,6 +180,20 @@ fn recorded_event(event: Event<FromJson>) -> Result<RecordedEvent, Error> {
         updated: timestamp("updated", event.updated)?,
         created: timestamp("created", event.created)?,
     })
+}
+
+fn names(event: &RecordedEvent) -> Names {
+    let id = |field| {
+        let user = event.site_user.as_ref()?;
+        match &user.fields.get(field)?.kind {
+            Some(value::Kind::StringValue(id)) => Some(id.as_str()),
+            _ => None,
+        }
+    };
+    Names::of([
+        ("user", id("id").unwrap_or_default()),
+        ("customer", id("customer_id").unwrap_or_default()),
+    ])
 }
 
 #[cfg(test)]

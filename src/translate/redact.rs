@@ -179,6 +179,7 @@ mod tests {
             path: PathAndQuery::from_static("/"),
             template: "/",
             site_key: String::new(),
+            names: crate::rest::Names::default(),
             body: Some(Bytes::from(body)),
             request_id: None,
         }

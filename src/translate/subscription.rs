@@ -20,7 +20,7 @@ use crate::{
         SubscriptionEventData, SubscriptionEventMeta, SubscriptionStatus,
         UpdateSubscriptionRequest, UpdateSubscriptionResponse,
     },
-    rest::{Call, Effect, Intent, Reply},
+    rest::{Call, Effect, Intent, Names, Reply},
 };
 
 /// The trailing slash is part of it.
@@ -158,6 +158,10 @@ impl Record {
             method,
             path: PATH,
             template: TEMPLATE,
+            names: Names::of([
+                ("customer", &subscription.customer_id),
+                ("subscription", &subscription.id),
+            ]),
             site_key: self.site_key,
             body: Some(body),
             request_id: rules::named(self.request_id),
@@ -263,14 +267,29 @@ struct SubscriptionJson {
 fn decode(reply: &Reply, effect: Effect) -> Result<Decoded<Option<SubscriptionEvent>>, Error> {
     let Decoded {
         message,
+        names: _,
         unknown_fields,
     } = envelope::open(reply, effect, field_path)?;
     let message = message.map(subscription_event).transpose();
     let message = message.map_err(|error| error.with_status(reply.status))?;
     Ok(Decoded {
+        names: message.as_ref().map(names).unwrap_or_default(),
         message,
         unknown_fields,
     })
+}
+
+fn names(event: &SubscriptionEvent) -> Names {
+    let data = event
+        .event_meta
+        .as_ref()
+        .and_then(|meta| meta.data.as_ref());
+    let customer = data.and_then(|data| data.customer.as_ref());
+    let subscription = data.and_then(|data| data.subscription.as_ref());
+    Names::of([
+        ("customer", customer.map_or("", |customer| &customer.id)),
+        ("subscription", subscription.map_or("", |named| &named.id)),
+    ])
 }
 
 fn subscription_event(event: Event<Meta<EventDataJson>>) -> Result<SubscriptionEvent, Error> {

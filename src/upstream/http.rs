@@ -158,6 +158,11 @@ impl Http {
         }
     }
 
+    /// An answer came that was another call's: the next one of every kept connection is suspect.
+    pub(super) fn trust_no_kept_connection(&self) {
+        self.pool.renew();
+    }
+
     async fn read(&self, response: Response<Incoming>, key: &Key, until: Option<Instant>) -> Reply {
         let (head, body) = response.into_parts();
         let limit = self.target.max_response_bytes;

@@ -47,6 +47,8 @@ struct Kept {
     shared: Vec<Shared>,
     /// Whether the last connection was one for a single request at a time.
     one_at_a_time: bool,
+    /// Counts how often none of the connections was to be trusted any more.
+    epoch: u32,
     /// Whether [`tend`] is at work.
     is_tended: bool,
 }
@@ -95,6 +97,7 @@ pub(super) struct Exclusive {
     pub(super) sender: http1::SendRequest<Full<Bytes>>,
     pub(super) socket: Arc<Socket>,
     opened: Instant,
+    epoch: u32,
 }
 
 impl Pool {
@@ -144,8 +147,8 @@ impl Pool {
             opened: connection.opened,
             since: Instant::now(),
         };
-        if !idle.is_old(idle.since) {
-            let mut kept = self.kept();
+        let mut kept = self.kept();
+        if !idle.is_old(idle.since) && connection.epoch == kept.epoch {
             kept.idle.push_back(idle);
             self.have_tended(&mut kept);
         }
@@ -156,6 +159,15 @@ impl Pool {
         let mut kept = self.kept();
         kept.shared
             .retain(|shared| !Arc::ptr_eq(&shared.users, user));
+    }
+
+    /// Gives no more requests to the connections there are: those without one are closed, the others
+    /// when theirs is over.
+    pub(super) fn renew(&self) {
+        let mut kept = self.kept();
+        kept.epoch = kept.epoch.wrapping_add(1);
+        kept.idle.clear();
+        kept.shared.clear();
     }
 
     fn reuse(&self) -> Option<Lease> {
@@ -177,6 +189,7 @@ impl Pool {
                 sender,
                 socket,
                 opened,
+                epoch: kept.epoch,
             }),
             Sender::Http2(sender) => {
                 let user = Arc::new(());
@@ -259,6 +272,7 @@ impl Kept {
                     sender: idle.sender,
                     socket,
                     opened: idle.opened,
+                    epoch: self.epoch,
                 }));
             }
         }

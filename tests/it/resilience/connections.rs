@@ -255,3 +255,40 @@ async fn create_at_once(gateway: &Gateway, calls: usize) {
         call.await.unwrap().unwrap();
     }
 }
+
+/// The second answer comes a moment late, when the next request has left. The upstream counts on: each
+/// answer from then on is the one to the call before.
+#[tokio::test]
+async fn no_call_gets_the_answer_of_another_customers() {
+    let upstream = Upstream::with(|mut stream| async move {
+        let mut request = vec![0; 4096];
+        let first = answer(CREATED);
+        // What it was sent first is read already. Its answer comes twice, the second time in place of
+        // the next one's.
+        for _ in 0..2 {
+            if stream.write_all(&first).await.is_err() {
+                return;
+            }
+            if stream.read(&mut request).await.unwrap_or(0) == 0 {
+                return;
+            }
+        }
+    })
+    .await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let mut client = gateway.client().await;
+    client.create_customer(create_request()).await.unwrap();
+
+    let mut other = create_request();
+    other.customer.as_mut().unwrap().id = "cus_another".to_owned();
+    let lost = told(&client.create_customer(other).await.unwrap_err());
+    assert_eq!(
+        (&*lost.reason, &*lost.write),
+        ("UPSTREAM_CONNECTION_LOST", "unknown")
+    );
+
+    client.create_customer(create_request()).await.unwrap();
+    let connections = upstream.received().len(); // it keeps the first request of each
+    assert_eq!(connections, 2, "the suspect connection was used again");
+    gateway.stop().await;
+}
