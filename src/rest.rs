@@ -78,12 +78,9 @@ impl Names {
     /// These.
     #[must_use]
     pub fn of<const N: usize>(names: [(&'static str, &str); N]) -> Self {
-        let named = names.iter().filter(|(_, id)| !id.trim().is_empty());
-        Self(
-            named
-                .map(|(what, id)| (*what, id.trim().to_owned()))
-                .collect(),
-        )
+        let ids = names.map(|(what, id)| (what, id.trim()));
+        let given = ids.into_iter().filter(|(_, id)| !id.is_empty());
+        Self(given.map(|(what, id)| (what, id.to_owned())).collect())
     }
 
     /// Whether a reply that has these names can be one to a call that has those. A reply doesn't have

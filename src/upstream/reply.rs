@@ -10,13 +10,17 @@ use ::http::{
     header::{CONTENT_ENCODING, RETRY_AFTER},
 };
 use bytes::{Bytes, BytesMut};
-use flate2::read::MultiGzDecoder;
+use flate2::bufread::GzDecoder;
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::time::within;
 use crate::rest::Ending;
+
+/// Members of a gzip body that are unpacked. Servers send one; each costs a decoder, however little
+/// it holds.
+const MAX_MEMBERS: usize = 16;
 
 /// Reads a body up to the cap, and stops reading there or at `until`. The cap holds for what was
 /// unpacked too, so that a small reply can't become a large one.
@@ -72,13 +76,22 @@ async fn collect(mut body: Incoming, limit: usize, until: Option<Instant>) -> (B
 /// Unpacks gzip, as much of it as there is.
 fn unpack(packed: &[u8], ending: Ending, limit: usize) -> (Bytes, Ending) {
     let mut unpacked = Vec::new();
-    let cap = u64::try_from(limit).unwrap_or(u64::MAX).saturating_add(1);
-    let read = MultiGzDecoder::new(packed)
-        .take(cap)
-        .read_to_end(&mut unpacked);
+    let mut rest = packed;
+    let mut read = Ok(0);
+    for _ in 0..MAX_MEMBERS {
+        let room = limit.saturating_add(1).saturating_sub(unpacked.len());
+        let mut member = GzDecoder::new(rest).take(u64::try_from(room).unwrap_or(u64::MAX));
+        read = member.read_to_end(&mut unpacked);
+        rest = member.into_inner().into_inner();
+        if rest.is_empty() || read.is_err() || unpacked.len() > limit {
+            break;
+        }
+    }
     let ended_early = |error: io::Error| error.kind() == io::ErrorKind::UnexpectedEof;
     let ending = if unpacked.len() > limit {
         unpacked.truncate(limit);
+        Ending::TooLarge
+    } else if read.is_ok() && !rest.is_empty() {
         Ending::TooLarge
     } else if ending == Ending::Complete && read.is_err_and(ended_early) {
         Ending::CutShort
@@ -141,6 +154,19 @@ mod tests {
         assert_eq!((body.len(), ending), (100_000, Ending::Complete));
         let (body, ending) = unpack(&packed, Ending::Complete, 99_999);
         assert_eq!((body.len(), ending), (99_999, Ending::TooLarge));
+    }
+
+    #[test]
+    fn few_members_of_gzip_are_unpacked() {
+        let two = [packed(b"{\"success\":"), packed(b"true}")].concat();
+        let (body, ending) = unpack(&two, Ending::Complete, 1000);
+        assert_eq!(
+            (&*body, ending),
+            (&b"{\"success\":true}"[..], Ending::Complete)
+        );
+        let many = packed(b" ").repeat(40_000);
+        let (body, ending) = unpack(&many, Ending::Complete, 1 << 20);
+        assert_eq!((body.len(), ending), (MAX_MEMBERS, Ending::TooLarge));
     }
 
     #[test]

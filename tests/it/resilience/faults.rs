@@ -155,6 +155,12 @@ enum Trouble {
     TakenAndGoAway,
     StreamReset,
     Http2HangsUp,
+    /// HTTP/2: `MAX_CONCURRENT_STREAMS` of 0.
+    NoStreams,
+    /// HTTP/2: a window of 0.
+    NoWindow,
+    /// HTTP/2: a kept connection on which nothing comes back any more.
+    FallsSilent,
     /// A certificate that nobody vouches for.
     Untrusted,
     /// Something else than TLS.
@@ -176,7 +182,7 @@ impl Trouble {
     fn meets_a_kept_connection(self) -> bool {
         match self {
             Self::Wire(fault) => matches!(fault, Fault::TwoAnswers | Fault::ClosesBetween),
-            other => other == Self::GoAwayBetween,
+            other => matches!(other, Self::GoAwayBetween | Self::FallsSilent),
         }
     }
 }
@@ -190,6 +196,9 @@ fn troubles() -> impl Iterator<Item = Trouble> {
         Trouble::TakenAndGoAway,
         Trouble::StreamReset,
         Trouble::Http2HangsUp,
+        Trouble::NoStreams,
+        Trouble::NoWindow,
+        Trouble::FallsSilent,
         Trouble::Untrusted,
         Trouble::NoTls,
         Trouble::UnknownName,
@@ -241,6 +250,9 @@ impl Site {
             Trouble::TakenAndGoAway => Manner::TakesAndGoesAway,
             Trouble::StreamReset => Manner::ResetsTheStream,
             Trouble::Http2HangsUp => Manner::HangsUp,
+            Trouble::NoStreams => Manner::AllowsNoStreams,
+            Trouble::NoWindow => Manner::AllowsNoBytes,
+            Trouble::FallsSilent => Manner::FallsSilent(1),
             Trouble::Untrusted => Manner::Answers,
         };
         let upstream = Http2::start_after(manner, chance.pause).await;
@@ -436,6 +448,9 @@ fn allowed(trouble: Trouble, rpc: Rpc) -> &'static [&'static str] {
         Trouble::AllStreamsRefused | Trouble::Untrusted | Trouble::NoTls | Trouble::UnknownName => {
             return &[UNREACHABLE];
         }
+        // A request may leave before the server's settings are read, and is answered then.
+        Trouble::NoStreams | Trouble::NoWindow => return &["OK", TOO_LATE],
+        Trouble::FallsSilent => return &[TOO_LATE],
         Trouble::Http2HangsUp | Trouble::TakenAndGoAway | Trouble::StreamReset => {
             Fault::ResetsAfterTheRequest
         }
@@ -450,7 +465,8 @@ fn allowed(trouble: Trouble, rpc: Rpc) -> &'static [&'static str] {
             | Fault::ResetsWithinTheRequest
             | Fault::ResetsAfterTheRequest
             | Fault::HalfAHead
-            | Fault::Garbage,
+            | Fault::Garbage
+            | Fault::AnothersAnswer,
             Rpc::Create,
         ) => &[CREATE_LOST],
         (
@@ -458,7 +474,8 @@ fn allowed(trouble: Trouble, rpc: Rpc) -> &'static [&'static str] {
             | Fault::ResetsWithinTheRequest
             | Fault::ResetsAfterTheRequest
             | Fault::HalfAHead
-            | Fault::Garbage,
+            | Fault::Garbage
+            | Fault::AnothersAnswer,
             Rpc::Update,
         ) => &[UPDATE_LOST],
         (Fault::AnswersEarly | Fault::Continue, _)
@@ -466,8 +483,8 @@ fn allowed(trouble: Trouble, rpc: Rpc) -> &'static [&'static str] {
         (Fault::HalfABody | Fault::LengthTooLong | Fault::LengthTooShort, _) => {
             &[UNREADABLE, APPLIED]
         }
-        (Fault::EndlessChunks, _) => &[UNREADABLE],
-        (Fault::OneByteASecond | Fault::NeverAnswers, _) => &[TOO_LATE],
+        (Fault::EndlessChunks | Fault::NoContent | Fault::GzipMembers, _) => &[UNREADABLE],
+        (Fault::OneByteASecond | Fault::NeverAnswers | Fault::EndlessInterim, _) => &[TOO_LATE],
         (Fault::Redirects, _) => &["Internal UPSTREAM_CONTRACT_BROKEN rejected"],
         // A server may close at the moment in which the next request leaves.
         (Fault::TwoAnswers | Fault::ClosesBetween, Rpc::Create) => &["OK", CREATE_LOST],

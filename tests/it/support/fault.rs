@@ -21,6 +21,11 @@ use url::Url;
 /// The worked example of the specification.
 const EVENT: &str = include_str!("../../fixtures/created.json");
 
+/// A gzip member that holds nothing.
+const EMPTY_GZIP: [u8; 20] = [
+    0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff, 3, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+];
+
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
@@ -55,10 +60,18 @@ pub enum Fault {
     Garbage,
     /// A kept connection is closed some time after the answer.
     ClosesBetween,
+    /// 204, where the event is asked for.
+    NoContent,
+    /// `102 Processing`, again and again.
+    EndlessInterim,
+    /// A body of 40,000 gzip members, each of which holds nothing.
+    GzipMembers,
+    /// The event of another customer.
+    AnothersAnswer,
 }
 
 impl Fault {
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 22] = [
         Self::Refuses,
         Self::ClosesAtOnce,
         Self::ClosesWithinTheRequest,
@@ -77,6 +90,10 @@ impl Fault {
         Self::Redirects,
         Self::Garbage,
         Self::ClosesBetween,
+        Self::NoContent,
+        Self::EndlessInterim,
+        Self::GzipMembers,
+        Self::AnothersAnswer,
     ];
 }
 
@@ -275,8 +292,26 @@ async fn answer_badly(
             sleep(chance.pause).await;
             Ok(())
         }
+        Fault::NoContent => stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await,
+        Fault::EndlessInterim => loop {
+            stream.write_all(b"HTTP/1.1 102 Processing\r\n\r\n").await?;
+            sleep(Duration::from_millis(5)).await;
+        },
+        Fault::GzipMembers => gzip_members(&mut stream).await,
+        Fault::AnothersAnswer => {
+            let anothers = EVENT.replace("cus_123XYZ", "cus_another");
+            stream.write_all(&answer(&anothers)).await
+        }
         _ => unreachable!("handled above"),
     }
+}
+
+async fn gzip_members(stream: &mut TcpStream) -> std::io::Result<()> {
+    let body = EMPTY_GZIP.repeat(40_000);
+    let length = body.len();
+    let head =
+        format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {length}\r\n\r\n");
+    stream.write_all(&[head.as_bytes(), &body].concat()).await
 }
 
 async fn endless(stream: &mut TcpStream) -> std::io::Result<()> {

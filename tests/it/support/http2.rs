@@ -51,6 +51,29 @@ pub enum Manner {
     TakesAndGoesAway,
     /// Takes the request and resets its stream.
     ResetsTheStream,
+    /// Allows no streams (`SETTINGS_MAX_CONCURRENT_STREAMS`).
+    AllowsNoStreams,
+    /// Allows no bytes of a body (`SETTINGS_INITIAL_WINDOW_SIZE`).
+    AllowsNoBytes,
+    /// Answers so many requests on the first connection, and says nothing there any more.
+    FallsSilent(usize),
+}
+
+impl Manner {
+    /// The payload of its SETTINGS.
+    fn settings(self) -> &'static [u8] {
+        match self {
+            Self::AllowsNoStreams => &[0, 3, 0, 0, 0, 0],
+            Self::AllowsNoBytes => &[0, 4, 0, 0, 0, 0],
+            Self::Answers
+            | Self::Refuses(_)
+            | Self::GoesAway(_)
+            | Self::HangsUp
+            | Self::TakesAndGoesAway
+            | Self::ResetsTheStream
+            | Self::FallsSilent(_) => &[],
+        }
+    }
 }
 
 /// A running upstream. Dropped, it closes all of its connections.
@@ -160,7 +183,7 @@ async fn converse(
     counts: &Counts,
 ) -> std::io::Result<()> {
     stream.read_exact(&mut [0; 24]).await?; // the preface
-    write(&mut stream, SETTINGS, 0, 0, &[]).await?;
+    write(&mut stream, SETTINGS, 0, 0, manner.settings()).await?;
     let mut taken = 0;
     let mut turned_away = Vec::new();
     loop {
@@ -168,7 +191,11 @@ async fn converse(
         if matches!(kind, HEADERS | DATA) {
             sleep(pause).await;
         }
+        let answered = counts.requests.load(Relaxed);
+        let is_silent =
+            matches!(manner, Manner::FallsSilent(after) if is_first && answered >= after);
         match kind {
+            _ if is_silent => {}
             SETTINGS if flags == 0 => write(&mut stream, SETTINGS, 1, 0, &[]).await?,
             HEADERS => match manner {
                 Manner::Refuses(most) if counts.refused.load(Relaxed) < most => {
@@ -196,7 +223,12 @@ async fn converse(
                     Manner::ResetsTheStream => {
                         write(&mut stream, RST_STREAM, 0, id, &reason).await?;
                     }
-                    Manner::Answers | Manner::Refuses(_) | Manner::GoesAway(_) => {
+                    Manner::Answers
+                    | Manner::Refuses(_)
+                    | Manner::GoesAway(_)
+                    | Manner::AllowsNoStreams
+                    | Manner::AllowsNoBytes
+                    | Manner::FallsSilent(_) => {
                         // 0x88 is `:status: 200`.
                         write(&mut stream, HEADERS, END_HEADERS, id, &[0x88]).await?;
                         write(&mut stream, DATA, END_STREAM, id, EVENT.as_bytes()).await?;
