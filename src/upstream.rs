@@ -31,7 +31,7 @@ use self::{
 };
 use crate::{
     config::UpstreamConfig,
-    context::Context,
+    context::{Arrival, Context},
     error::{Answer, Error, Kind, Loss},
     ledger::Ledger,
     rest::{Call, KeyHolder},
@@ -152,13 +152,23 @@ impl Upstream {
         context: &Context,
         counted: Option<Counted<'_>>,
     ) -> Result<Op::Response, Error> {
-        let repeats = &self.shared.repeats;
-        let before = repeats.before(context);
+        let Shared {
+            recent, repeats, ..
+        } = &*self.shared;
+        let may_repeat = Op::INTENT.effect.may_repeat();
+        let before = match context.arrival {
+            Arrival::Repeat if may_repeat => repeats.before(recent.name(call, context)),
+            Arrival::Repeat | Arrival::First => None,
+        };
         let ended = self
             .deliver::<Op>(call, key, context, counted, before)
             .await;
-        if let Err(error) = &ended {
-            repeats.failed_with(error, context, before);
+        match &ended {
+            Err(error) if may_repeat => {
+                let name = recent.name(call, context);
+                repeats.failed_with(name, error, &context.progress, before);
+            }
+            Err(_) | Ok(_) => {}
         }
         ended
     }
@@ -172,7 +182,7 @@ impl Upstream {
         before: Option<Before>,
     ) -> Result<Op::Response, Error> {
         let effect = Op::INTENT.effect;
-        let most = self.most_attempts(effect, context, before)?;
+        let most = self.most_attempts(context, before)?;
         let ended = self
             .attempt(call, key, effect, context, counted, most)
             .await?;

@@ -68,11 +68,10 @@ impl Upstream {
     }
 
     /// How often a call is tried at most. Whoever repeats calls in front of the gateway multiplies its
-    /// attempts, so a repeat is tried once, and not at all once there were as many as there may be, or
-    /// where a create may have been taken: it gets the answer that the last attempt got.
+    /// attempts, so a repeat is tried once, and not at all once there were as many as there may be: it
+    /// gets the answer that the last attempt got.
     pub(super) fn most_attempts(
         &self,
-        effect: Effect,
         context: &Context,
         before: Option<Before>,
     ) -> Result<u32, Error> {
@@ -82,7 +81,7 @@ impl Upstream {
                 Arrival::First => most,
                 Arrival::Repeat => 1,
             }),
-            Some(before) if effect.may_repeat() && before.attempts < most => Ok(1),
+            Some(before) if before.attempts < most => Ok(1),
             Some(before) => Err(Error::new(before.kind).after(Sent::Maybe)),
         }
     }

@@ -38,9 +38,9 @@ pub(super) enum Fate {
     Unknown(SystemTime),
 }
 
-/// Names a create: its site, its `x-request-id` and all that it says.
+/// Names a call: its site, its `x-request-id` and all that it says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Name(u64, u64);
+pub(super) struct Name(pub(super) u64, pub(super) u64);
 
 /// Shared by all workers.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl Recent {
         }
     }
 
-    /// The name of a create. 128 bits under keys of this process: nobody makes two that are the same.
+    /// The name of a call. 128 bits under keys of this process: nobody makes two that are the same.
     pub(super) fn name(&self, call: &Call, context: &Context) -> Name {
         let parts = (
             &call.site_key,

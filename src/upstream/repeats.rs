@@ -1,5 +1,6 @@
-//! Calls that failed, by their request id, so that those who repeat them in front of the gateway and
-//! the gateway's own attempts come to `--max-attempts` together.
+//! Calls that may be repeated and failed, by their request id and all that they say, so that those who
+//! repeat them in front of the gateway and the gateway's own attempts come to `--max-attempts`
+//! together. Creates are the business of [`super::recent`].
 
 use std::{
     collections::VecDeque,
@@ -7,15 +8,15 @@ use std::{
     time::Duration,
 };
 
-use http::HeaderValue;
 use tokio::time::Instant;
 
+use super::recent::Name;
 use crate::{
-    context::{Arrival, Context},
+    context::Progress,
     error::{Error, Kind, Write},
 };
 
-/// Calls that are remembered. Their ids have 128 bytes at most.
+/// Calls that are remembered.
 const MAX_CALLS: usize = 1000;
 /// How long. Proxies repeat within seconds.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -27,7 +28,7 @@ pub(super) struct Repeats(Mutex<VecDeque<Failed>>);
 /// A call that failed, and whose fate is unknown.
 #[derive(Clone, Debug)]
 struct Failed {
-    request_id: HeaderValue,
+    name: Name,
     at: Instant,
     before: Before,
 }
@@ -43,21 +44,21 @@ pub(super) struct Before {
 
 impl Repeats {
     /// What is known of a call that says that it is a repeat.
-    pub(super) fn before(&self, context: &Context) -> Option<Before> {
-        match context.arrival {
-            Arrival::First => return None,
-            Arrival::Repeat => {}
-        }
+    pub(super) fn before(&self, name: Name) -> Option<Before> {
         let failed = self.failed();
-        let is_it = |failed: &&Failed| {
-            failed.request_id == context.request_id && failed.at.elapsed() < LONGEST
-        };
+        let is_it = |failed: &&Failed| failed.name == name && failed.at.elapsed() < LONGEST;
         failed.iter().rev().find(is_it).map(|failed| failed.before)
     }
 
     /// Notes a call that failed. Where nothing of it can have been taken, whoever repeats it does no
     /// harm.
-    pub(super) fn failed_with(&self, error: &Error, context: &Context, before: Option<Before>) {
+    pub(super) fn failed_with(
+        &self,
+        name: Name,
+        error: &Error,
+        progress: &Progress,
+        before: Option<Before>,
+    ) {
         match error.write() {
             Write::Unknown => {}
             Write::NotSent | Write::Rejected | Write::Applied => return,
@@ -69,10 +70,10 @@ impl Repeats {
             failed.pop_front();
         }
         failed.push_back(Failed {
-            request_id: context.request_id.clone(),
+            name,
             at: Instant::now(),
             before: Before {
-                attempts: earlier.saturating_add(context.progress.attempts()),
+                attempts: earlier.saturating_add(progress.attempts()),
                 kind: error.kind,
             },
         });
@@ -85,44 +86,35 @@ impl Repeats {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderMap;
     use tokio::time::advance;
 
     use super::*;
     use crate::error::Answer;
 
-    fn repeat(id: &str) -> Context {
-        let mut headers = HeaderMap::new();
-        headers.insert("x-request-id", HeaderValue::from_str(id).unwrap());
-        headers.insert("x-envoy-attempt-count", HeaderValue::from_static("2"));
-        Context::new(&headers, "".into(), Instant::now())
-    }
-
-    fn fail(repeats: &Repeats, id: &str) {
-        let context = repeat(id);
-        let _ = context.progress.attempted();
-        let before = repeats.before(&context);
-        repeats.failed_with(&Error::new(Answer::Failed), &context, before);
+    fn fail(repeats: &Repeats, name: Name) {
+        let progress = Progress::default();
+        let _ = progress.attempted();
+        let before = repeats.before(name);
+        repeats.failed_with(name, &Error::new(Answer::Failed), &progress, before);
     }
 
     #[tokio::test(start_paused = true)]
     async fn attempts_at_a_call_add_up_over_its_repeats() {
         let repeats = Repeats::default();
-        let attempts = |id| repeats.before(&repeat(id)).map(|before| before.attempts);
-        fail(&repeats, "a");
-        fail(&repeats, "a");
-        assert_eq!((attempts("a"), attempts("b")), (Some(2), None));
-        let first = Context::new(&HeaderMap::new(), "".into(), Instant::now());
-        assert_eq!(repeats.before(&first), None, "no repeat");
+        let (a, b) = (Name(1, 1), Name(1, 2));
+        let attempts = |name| repeats.before(name).map(|before| before.attempts);
+        fail(&repeats, a);
+        fail(&repeats, a);
+        assert_eq!((attempts(a), attempts(b)), (Some(2), None));
         advance(LONGEST).await;
-        assert_eq!(attempts("a"), None);
+        assert_eq!(attempts(a), None);
     }
 
     #[tokio::test(start_paused = true)]
     async fn calls_that_failed_are_bounded() {
         let repeats = Repeats::default();
-        for id in 0..2 * MAX_CALLS {
-            fail(&repeats, &id.to_string());
+        for number in 0..2 * MAX_CALLS {
+            fail(&repeats, Name(number as u64, 0));
         }
         assert_eq!(repeats.failed().len(), MAX_CALLS);
     }
