@@ -4,6 +4,7 @@ mod attempts;
 mod breaker;
 mod credentials;
 mod dial;
+mod evidence;
 mod http;
 mod once;
 mod pool;

@@ -42,6 +42,8 @@ use crate::{
 
 /// Idle seconds after which the kernel asks whether the peer is still there, and between asking.
 const KEEPALIVE: Duration = Duration::from_secs(30);
+/// How long an answer to a ping of HTTP/2 may take.
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it asks before it gives up.
 const KEEPALIVE_PROBES: u32 = 3;
 
@@ -212,7 +214,7 @@ where
         .timer(TokioTimer::new())
         // Finds out that the peer is gone where TCP doesn't say so.
         .keep_alive_interval(KEEPALIVE)
-        .keep_alive_timeout(KEEPALIVE)
+        .keep_alive_timeout(PING_TIMEOUT)
         .handshake(TokioIo::new(stream))
         .await?;
     tokio::spawn(async move {

@@ -14,23 +14,23 @@ use ::http::{
 };
 use bytes::Bytes;
 use http_body_util::Full;
-use hyper::{body::Incoming, client::conn::TrySendError};
+use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{
     BuildError,
     credentials::Key,
     dial::Dialer,
+    evidence::{Claim, Evidence, Silence},
     pool::{Channel, Exclusive, Lease, Pool},
     reply,
     retry::Reached,
-    socket::Socket,
     time::within,
 };
 use crate::{
     config::UpstreamConfig,
     context::{Context, Progress, REQUEST_ID},
-    error::{Sent, Source},
+    error::Source,
     rest::{Call, Ending, Reply},
     telemetry::Attempt,
 };
@@ -42,7 +42,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const UNSET: HeaderValue = HeaderValue::from_static("");
 
-type Outgoing = Request<Full<Bytes>>;
+pub(super) type Outgoing = Request<Full<Bytes>>;
 
 /// An attempt without a reply.
 #[derive(Debug)]
@@ -51,7 +51,7 @@ pub(super) struct Failure {
     /// Whether the time of the attempt was up.
     pub(super) timed_out: bool,
     /// Whether it was the connection that had ended, before it took the request.
-    ending: bool,
+    pub(super) ending: bool,
     pub(super) cause: Source,
 }
 
@@ -134,18 +134,26 @@ impl Http {
         let request = self.target.request(call, key, context, attempt)?;
         match lease.channel {
             Channel::Exclusive(mut connection) => {
+                let silence = Silence::new(&self.pool, Arc::downgrade(&connection.socket), None);
                 let response = exclusively(&mut connection, request, &context.progress, until);
-                let reply = self.read(response.await?, key, until).await;
+                let response = silence.ended(response.await)?;
+                let reply = self.read(response, key, until).await;
                 if reply.ending == Ending::Complete {
                     self.pool.keep(connection);
                 }
                 Ok(reply)
             }
-            Channel::Shared { mut sender, user } => {
+            Channel::Shared {
+                mut sender,
+                socket,
+                user,
+            } => {
                 let request = self.target.for_http2(request);
                 let claim = Claim::new(&context.progress);
+                let silence = Silence::new(&self.pool, socket, Some(&user));
                 let sent = within(until, pin!(sender.try_send_request(request))).await;
-                let sent = sent.ok_or_else(|| Failure::timed_out(Reached::Sent))?;
+                let sent = sent.ok_or_else(|| Failure::timed_out(Reached::Sent));
+                let sent = silence.ended(sent)?;
                 let response = sent.map_err(|failed| {
                     let failure = claim.failed(failed);
                     if failure.ending {
@@ -199,100 +207,6 @@ async fn exclusively(
     }
 }
 
-/// Watches a connection that one request has for itself, and tells the call's progress what left,
-/// also where the call is dropped because its time is up.
-///
-/// A request that was dropped before hyper began to write is never written: hyper looks first.
-struct Evidence<'a> {
-    socket: &'a Socket,
-    writes_before: u64,
-    progress: &'a Progress,
-}
-
-impl<'a> Evidence<'a> {
-    fn new(socket: &'a Socket, progress: &'a Progress) -> Self {
-        Self {
-            socket,
-            writes_before: socket.writes(),
-            progress,
-        }
-    }
-
-    fn reached(&self) -> Reached {
-        if self.socket.writes() == self.writes_before {
-            Reached::Connected
-        } else {
-            Reached::Sent
-        }
-    }
-}
-
-impl Drop for Evidence<'_> {
-    fn drop(&mut self) {
-        if self.reached() == Reached::Sent {
-            self.progress.sending();
-        }
-    }
-}
-
-/// The claim that a request is leaving, on a connection that it shares: it is made as soon as hyper
-/// has the request, and withdrawn only where the server or hyper says that it was never looked at.
-struct Claim<'a> {
-    progress: &'a Progress,
-    before: Sent,
-}
-
-impl<'a> Claim<'a> {
-    fn new(progress: &'a Progress) -> Self {
-        let before = progress.sent();
-        progress.sending();
-        Self { progress, before }
-    }
-
-    fn failed(self, failed: TrySendError<Outgoing>) -> Failure {
-        let given_back = failed.message().is_some();
-        let error = failed.into_error();
-        let verdict = verdict(&error);
-        let untouched = given_back || verdict.is_some();
-        if untouched && self.before == Sent::No {
-            self.progress.not_sent();
-        }
-        Failure {
-            reached: if untouched {
-                Reached::Connected
-            } else {
-                Reached::Sent
-            },
-            timed_out: false,
-            ending: given_back || verdict == Some(Verdict::ConnectionEnds),
-            cause: error.into(),
-        }
-    }
-}
-
-/// A server's word that it did not look at a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// `REFUSED_STREAM` (RFC 9113, 8.7).
-    StreamRefused,
-    /// A `GOAWAY` whose last stream is an earlier one (6.8): the only streams that h2 ends with it.
-    ConnectionEnds,
-}
-
-fn verdict(error: &hyper::Error) -> Option<Verdict> {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<h2::Error>().filter(|e| e.is_remote()) {
-            let is_refusal = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
-            return is_refusal
-                .then_some(Verdict::StreamRefused)
-                .or_else(|| error.is_go_away().then_some(Verdict::ConnectionEnds));
-        }
-        cause = error.source();
-    }
-    None
-}
-
 impl Failure {
     fn unconnected(cause: Source) -> Self {
         Self {
@@ -303,7 +217,7 @@ impl Failure {
         }
     }
 
-    fn timed_out(reached: Reached) -> Self {
+    pub(super) fn timed_out(reached: Reached) -> Self {
         Self {
             reached,
             timed_out: true,

@@ -2,6 +2,10 @@
 //!
 //! It never holds more than were in use at once, so its size follows `--max-in-flight`. The last
 //! one kept is the first one used: what load no longer needs grows old, and [`tend`] closes it.
+//!
+//! A dial belongs to the pool, not to the call that asked for it: where that call's time is up, the
+//! connection serves the next one. Calls whose deadline is shorter than a handshake would throw one
+//! away each, for ever.
 
 use std::{
     collections::VecDeque,
@@ -12,7 +16,10 @@ use std::{
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep, timeout},
+};
 
 use super::{
     dial::{Connection, Dialer, Sender},
@@ -35,8 +42,6 @@ const MAX_STREAMS: usize = 100;
 pub(super) struct Pool {
     dialer: Dialer,
     kept: Arc<Mutex<Kept>>,
-    /// Held while dialling where many requests may share what comes of it.
-    dialling: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -49,9 +54,17 @@ struct Kept {
     one_at_a_time: bool,
     /// Counts how often none of the connections was to be trusted any more.
     epoch: u32,
+    /// Calls that wait for a connection, the first one first.
+    waiting: VecDeque<Waiter>,
+    /// Connections that are being dialled.
+    dialling: usize,
     /// Whether [`tend`] is at work.
     is_tended: bool,
 }
+
+type Waiter = oneshot::Sender<Result<Lease, Source>>;
+
+const NO_CONNECTION: &str = "no connection within --connect-timeout";
 
 #[derive(Debug)]
 struct Idle {
@@ -65,6 +78,7 @@ struct Idle {
 #[derive(Debug)]
 struct Shared {
     sender: http2::SendRequest<Full<Bytes>>,
+    socket: Weak<Socket>,
     opened: Instant,
     /// Counts the requests on it by its clones.
     users: Arc<()>,
@@ -78,6 +92,15 @@ pub(super) struct Lease {
     pub(super) reused: bool,
 }
 
+impl Lease {
+    fn of_new(channel: Channel) -> Self {
+        Self {
+            channel,
+            reused: false,
+        }
+    }
+}
+
 /// What a lease gives a request to.
 #[derive(Debug)]
 pub(super) enum Channel {
@@ -86,6 +109,7 @@ pub(super) enum Channel {
     /// Shared with other requests.
     Shared {
         sender: http2::SendRequest<Full<Bytes>>,
+        socket: Weak<Socket>,
         /// Names the connection, and is dropped when the request is over.
         user: Arc<()>,
     },
@@ -105,7 +129,6 @@ impl Pool {
         Self {
             dialer,
             kept: Arc::default(),
-            dialling: tokio::sync::Mutex::default(),
         }
     }
 
@@ -115,27 +138,49 @@ impl Pool {
     }
 
     /// A kept connection, or a new one.
-    pub(super) async fn lease(&self) -> Result<Lease, Source> {
+    pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, Source> {
         if let Some(lease) = self.reuse() {
             return Ok(lease);
         }
-        if !self.dialer.may_multiplex() || self.kept().one_at_a_time {
-            return Ok(self.admit(self.dialer.dial().await?));
+        let (waiter, waiting) = oneshot::channel();
+        {
+            let mut kept = self.kept();
+            kept.waiting.push_back(waiter);
+            self.dial_for_waiting(&mut kept);
         }
-        // What the first one opens may serve all who wait here.
-        let patience = Instant::now() + self.dialer.timeout();
-        let dialling = timeout_at(patience, self.dialling.lock())
-            .await
-            .map_err(|_| "no connection within --connect-timeout")?;
-        if let Some(lease) = self.reuse() {
-            return Ok(lease);
+        match timeout(self.dialer.timeout(), waiting).await {
+            Ok(Ok(lease)) => lease,
+            Ok(Err(_)) | Err(_) => Err(NO_CONNECTION.into()),
         }
-        if self.kept().one_at_a_time {
-            // It serves one of them: the others need theirs, and all at once.
-            drop(dialling);
+    }
+
+    /// Dials as many connections as calls wait for: one, while what it opens may serve them all.
+    fn dial_for_waiting(self: &Arc<Self>, kept: &mut Kept) {
+        kept.waiting.retain(|waiter| !waiter.is_closed());
+        let may_share = self.dialer.may_multiplex() && !kept.one_at_a_time;
+        let wanted = kept
+            .waiting
+            .len()
+            .min(if may_share { 1 } else { usize::MAX });
+        while kept.dialling < wanted {
+            kept.dialling += 1;
+            let pool = Arc::clone(self);
+            tokio::spawn(async move {
+                let dialled = pool.dialer.dial().await;
+                pool.dialled(dialled);
+            });
         }
-        let dialled = timeout_at(patience, self.dialer.dial()).await;
-        Ok(self.admit(dialled.map_err(|_| "no connection within --connect-timeout")??))
+    }
+
+    fn dialled(self: &Arc<Self>, dialled: Result<Connection, Source>) {
+        let mut kept = self.kept();
+        kept.dialling -= 1;
+        match dialled {
+            Ok(connection) => kept.admit(connection),
+            Err(error) => kept.fail_waiting(error),
+        }
+        self.dial_for_waiting(&mut kept);
+        self.have_tended(&mut kept);
     }
 
     /// Takes an HTTP/1.1 connection back whose request is over. One that hyper isn't done with is
@@ -151,6 +196,15 @@ impl Pool {
         if !idle.is_old(idle.since) && connection.epoch == kept.epoch {
             kept.idle.push_back(idle);
             self.have_tended(&mut kept);
+        }
+    }
+
+    /// Nothing came back on a connection since then. Those that were not heard of since are suspect
+    /// too: what forgot the one has forgotten them all.
+    pub(super) fn fell_silent(&self, since: Instant, user: Option<&Arc<()>>) {
+        self.kept().idle.retain(|idle| idle.since > since);
+        if let Some(user) = user {
+            self.forget(user);
         }
     }
 
@@ -178,34 +232,6 @@ impl Pool {
             channel,
             reused: true,
         })
-    }
-
-    fn admit(&self, Connection { sender, socket }: Connection) -> Lease {
-        let opened = Instant::now();
-        let mut kept = self.kept();
-        kept.one_at_a_time = matches!(sender, Sender::Http1(_));
-        let channel = match sender {
-            Sender::Http1(sender) => Channel::Exclusive(Exclusive {
-                sender,
-                socket,
-                opened,
-                epoch: kept.epoch,
-            }),
-            Sender::Http2(sender) => {
-                let user = Arc::new(());
-                kept.shared.push(Shared {
-                    sender: sender.clone(),
-                    opened,
-                    users: Arc::clone(&user),
-                });
-                self.have_tended(&mut kept);
-                Channel::Shared { sender, user }
-            }
-        };
-        Lease {
-            channel,
-            reused: false,
-        }
     }
 
     /// Sees to it that what is kept is closed in time. There is a task for it only while there is
@@ -242,6 +268,68 @@ async fn tend(kept: Weak<Mutex<Kept>>) {
 }
 
 impl Kept {
+    /// Gives a new connection to the calls that wait, or keeps it for those to come.
+    fn admit(&mut self, Connection { sender, socket }: Connection) {
+        let opened = Instant::now();
+        self.one_at_a_time = matches!(sender, Sender::Http1(_));
+        match sender {
+            Sender::Http1(sender) => {
+                let lease = Lease::of_new(Channel::Exclusive(Exclusive {
+                    sender,
+                    socket,
+                    opened,
+                    epoch: self.epoch,
+                }));
+                if let Some(Channel::Exclusive(unwanted)) = self.hand_over(lease) {
+                    self.idle.push_back(Idle {
+                        sender: unwanted.sender,
+                        socket: Arc::downgrade(&unwanted.socket),
+                        opened,
+                        since: opened,
+                    });
+                }
+            }
+            Sender::Http2(sender) => {
+                self.shared.push(Shared {
+                    sender,
+                    socket: Arc::downgrade(&socket),
+                    opened,
+                    users: Arc::new(()),
+                });
+                while !self.waiting.is_empty()
+                    && let Some(channel) = self.share(opened)
+                {
+                    self.hand_over(Lease::of_new(channel));
+                }
+            }
+        }
+    }
+
+    /// Gives a connection to the first call that still waits, or back.
+    fn hand_over(&mut self, mut lease: Lease) -> Option<Channel> {
+        while let Some(waiter) = self.waiting.pop_front() {
+            match waiter.send(Ok(lease)) {
+                Err(Ok(unwanted)) => lease = unwanted,
+                Ok(()) | Err(Err(_)) => return None,
+            }
+        }
+        Some(lease.channel)
+    }
+
+    /// Tells the calls that no other dial is under way for.
+    fn fail_waiting(&mut self, error: Source) {
+        let mut error = Some(error);
+        while self.waiting.len() > self.dialling {
+            let Some(waiter) = self.waiting.pop_front() else {
+                return;
+            };
+            let told = error
+                .take()
+                .unwrap_or_else(|| "the dial that it waited for failed".into());
+            let _ = waiter.send(Err(told));
+        }
+    }
+
     fn close_old(&mut self, now: Instant) {
         self.idle.retain(|idle| !idle.is_old(now));
         // Requests on one that is too old keep it open until they are over.
@@ -255,6 +343,7 @@ impl Kept {
         let shared = self.shared.iter().find(has_room)?;
         Some(Channel::Shared {
             sender: shared.sender.clone(),
+            socket: Weak::clone(&shared.socket),
             user: Arc::clone(&shared.users),
         })
     }

@@ -25,6 +25,7 @@ use tokio::{
 pub(super) struct Socket {
     stream: Mutex<TcpStream>,
     writes: AtomicU64,
+    reads: AtomicU64,
 }
 
 impl Socket {
@@ -32,12 +33,18 @@ impl Socket {
         Arc::new(Self {
             stream: Mutex::new(stream),
             writes: AtomicU64::new(0),
+            reads: AtomicU64::new(0),
         })
     }
 
     /// How many writes can have put bytes onto the wire. Where it stands still, nothing left.
     pub(super) fn writes(&self) -> u64 {
         self.writes.load(Ordering::Relaxed)
+    }
+
+    /// How many reads brought bytes. Where it stands still, nothing came back.
+    pub(super) fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// Whether the peer has neither closed the connection nor said anything that was not asked
@@ -75,7 +82,12 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.stream()).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut *self.0.stream()).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.0.reads.fetch_add(1, Ordering::Relaxed);
+        }
+        read
     }
 }
 

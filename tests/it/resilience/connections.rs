@@ -44,6 +44,39 @@ async fn an_update_gets_its_share_of_the_time_once_it_has_a_connection() {
     gateway.stop().await;
 }
 
+/// Each call threw the dial away that the next one needed again: none ever got through.
+#[tokio::test]
+async fn a_dial_outlives_the_call_that_asked_for_it() {
+    let upstream = Upstream::answering(201, CREATED).await;
+    let address = upstream.address;
+    let dials = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&dials);
+    let mut config =
+        Config::new(Url::parse(&format!("http://api.test:{}", address.port())).unwrap());
+    config.server.default_timeout = Duration::from_millis(300);
+    config.upstream.resolver = Some(BoxCloneSyncService::new(service_fn(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        async move {
+            sleep(Duration::from_millis(700)).await;
+            Ok(vec![address].into_iter())
+        }
+    })));
+    let gateway = Gateway::start(config).await;
+    let mut client = gateway.client().await;
+    let first = told(&client.create_customer(create_request()).await.unwrap_err());
+    assert_eq!(
+        (&*first.reason, &*first.write),
+        ("DEADLINE_EXCEEDED", "not_sent")
+    );
+    let mut calls = 1;
+    while client.create_customer(create_request()).await.is_err() {
+        calls += 1;
+        assert!(calls < 50, "no call gets through");
+    }
+    assert_eq!(dials.load(Ordering::Relaxed), 1);
+    gateway.stop().await;
+}
+
 /// The commonest failure in life.
 #[tokio::test]
 async fn a_create_survives_a_kept_connection_that_was_closed() {

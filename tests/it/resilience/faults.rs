@@ -450,6 +450,8 @@ fn allowed(trouble: Trouble, rpc: Rpc) -> &'static [&'static str] {
         }
         // A request may leave before the server's settings are read, and is answered then.
         Trouble::NoStreams | Trouble::NoWindow => return &["OK", TOO_LATE],
+        // It costs one attempt: an update's second one goes over another connection.
+        Trouble::FallsSilent if rpc == Rpc::Update => return &["OK"],
         Trouble::FallsSilent => return &[TOO_LATE],
         Trouble::Http2HangsUp | Trouble::TakenAndGoAway | Trouble::StreamReset => {
             Fault::ResetsAfterTheRequest

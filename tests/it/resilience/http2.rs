@@ -1,5 +1,7 @@
 //! HTTP/2 upstream, by ALPN, where a server can say that it did not look at a request.
 
+use std::time::Duration;
+
 use crate::support::{Config, Gateway, Http2, Manner, create_request, told, update_request};
 
 async fn gateway_before(upstream: &Http2) -> Gateway {
@@ -106,5 +108,25 @@ async fn a_certificate_that_nobody_vouches_for() {
         ("UPSTREAM_UNREACHABLE", "not_sent")
     );
     assert_eq!(upstream.requests(), 0);
+    gateway.stop().await;
+}
+
+/// It cost a minute: every call until the pings gave up.
+#[tokio::test]
+async fn a_connection_that_falls_silent_costs_one_call() {
+    let upstream = Http2::start(Manner::FallsSilent(1)).await;
+    let mut config = Config::new(upstream.url());
+    config.upstream.extra_roots = vec![upstream.certificate.clone()];
+    config.server.default_timeout = Duration::from_secs(2);
+    let gateway = Gateway::start(config).await;
+    let mut client = gateway.client().await;
+    client.create_customer(create_request()).await.unwrap();
+    let lost = told(&client.create_customer(create_request()).await.unwrap_err());
+    assert_eq!(
+        (lost.reason.as_str(), lost.write.as_str()),
+        ("DEADLINE_EXCEEDED", "unknown")
+    );
+    client.create_customer(create_request()).await.unwrap();
+    assert_eq!(upstream.connections(), 2);
     gateway.stop().await;
 }
