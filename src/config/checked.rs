@@ -190,6 +190,12 @@ pub(super) fn attempts(text: &str) -> Checked<u32> {
     number.ok_or("must be a number from 1 to 10")
 }
 
+/// A number of connections that are kept ready.
+pub(super) fn warm_connections(text: &str) -> Checked<usize> {
+    let number = text.parse().ok().filter(|number| *number <= 16);
+    number.ok_or("must be a number from 0 to 16")
+}
+
 /// A number of calls.
 pub(super) fn quota(text: &str) -> Checked<u64> {
     let number = text.parse().ok().filter(|number| *number > 0);

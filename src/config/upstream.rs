@@ -19,7 +19,7 @@ use super::{
     args::ServeArgs,
     checked::{
         Checked, Noted, Problems, attempts, base_url, check, checked, choice, proven, quota,
-        timeout, variable,
+        timeout, variable, warm_connections,
     },
     keys::{KeyFiles, check_token},
     misread::variable_of,
@@ -52,6 +52,10 @@ pub(super) struct UpstreamArgs {
     /// Longest wait for a connection to OnboardFlow.
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = checked(timeout))]
     pub(super) connect_timeout: Checked<Duration>,
+    /// Connections to OnboardFlow that each worker keeps ready, so that no call pays for a handshake; 0
+    /// switches it off.
+    #[arg(long, value_name = "N", default_value = "1", value_parser = checked(warm_connections))]
+    pub(super) warm_connections: Checked<usize>,
     /// Tries in all at one call, where a retry is safe.
     #[arg(long, value_name = "N", default_value = "3", value_parser = checked(attempts))]
     pub(super) max_attempts: Checked<u32>,
@@ -91,6 +95,8 @@ pub struct UpstreamConfig {
     pub credentials: Credentials,
     /// Longest wait for a connection.
     pub connect_timeout: Duration,
+    /// Connections that each worker keeps ready.
+    pub warm_connections: usize,
     /// Cap on the body of a reply, in bytes.
     pub max_response_bytes: usize,
     /// The proxy on the way, if there is one.
@@ -119,6 +125,7 @@ impl UpstreamConfig {
             extra_roots: Vec::new(),
             credentials,
             connect_timeout: proven(upstream.connect_timeout),
+            warm_connections: proven(upstream.warm_connections),
             max_response_bytes: proven(shared.max_response_bytes),
             proxy: None,
             resolver: None,
@@ -238,6 +245,7 @@ impl UpstreamArgs {
         let credentials = self.credentials(problems);
         let base_url = check!(problems, self.upstream_url);
         let connect_timeout = check!(problems, self.connect_timeout);
+        let warm_connections = check!(problems, self.warm_connections);
         let max_attempts = check!(problems, self.max_attempts);
         let daily_quota = problems.check("daily-quota", self.daily_quota.transpose());
         let extra_roots = match self.upstream_ca {
@@ -250,6 +258,7 @@ impl UpstreamArgs {
         Some(UpstreamConfig {
             extra_roots: extra_roots?,
             connect_timeout: connect_timeout?,
+            warm_connections: warm_connections?,
             max_response_bytes: max_response_bytes?,
             proxy: proxy?,
             max_attempts: max_attempts?,

@@ -84,7 +84,10 @@ impl Http {
         let base = target.absolute(PathAndQuery::from_static("/"));
         Ok(Self {
             target: Arc::new(target),
-            pool: Arc::new(Pool::new(Dialer::new(base, config)?)),
+            pool: Arc::new(Pool::new(
+                Dialer::new(base, config)?,
+                config.warm_connections,
+            )),
         })
     }
 
@@ -92,7 +95,7 @@ impl Http {
     pub(super) fn for_worker(&self) -> Self {
         Self {
             target: Arc::clone(&self.target),
-            pool: Arc::new(self.pool.another()),
+            pool: self.pool.another(),
         }
     }
 

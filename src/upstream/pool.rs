@@ -7,6 +7,9 @@
 //! connection serves the next one. Calls whose deadline is shorter than a handshake would throw one
 //! away each, for ever.
 
+mod lease;
+mod warm;
+
 use std::{
     collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
@@ -17,10 +20,12 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use tokio::{
+    runtime::Handle,
     sync::oneshot,
     time::{Instant, sleep, timeout},
 };
 
+pub(super) use self::lease::{Channel, Exclusive, Lease};
 use super::{
     dial::{Connection, Dialer, Sender},
     socket::Socket,
@@ -36,11 +41,15 @@ const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 const TEND_EVERY: Duration = Duration::from_secs(10);
 /// Requests at once on one HTTP/2 connection: what its standard asks servers to allow at least.
 const MAX_STREAMS: usize = 100;
+/// When a warm connection is replaced, so that the new one is there before the old one is too old.
+const RENEW_AT: Duration = MAX_AGE.saturating_sub(Duration::from_secs(15));
 
 /// A worker's connections.
 #[derive(Debug)]
 pub(super) struct Pool {
     dialer: Dialer,
+    /// Connections that are kept ready (`--warm-connections`).
+    warm: usize,
     kept: Arc<Mutex<Kept>>,
 }
 
@@ -58,6 +67,9 @@ struct Kept {
     waiting: VecDeque<Waiter>,
     /// Connections that are being dialled.
     dialling: usize,
+    /// How many are kept however long they are unused: those that are warm, and the one that is in
+    /// use in between, so that a call now and then costs no dial.
+    spare: usize,
     /// Whether [`tend`] is at work.
     is_tended: bool,
 }
@@ -84,57 +96,27 @@ struct Shared {
     users: Arc<()>,
 }
 
-/// A connection for one request.
-#[derive(Debug)]
-pub(super) struct Lease {
-    pub(super) channel: Channel,
-    /// Whether it was used before: then the server may have closed it.
-    pub(super) reused: bool,
-}
-
-impl Lease {
-    fn of_new(channel: Channel) -> Self {
-        Self {
-            channel,
-            reused: false,
-        }
-    }
-}
-
-/// What a lease gives a request to.
-#[derive(Debug)]
-pub(super) enum Channel {
-    /// The request's own as long as it lasts.
-    Exclusive(Exclusive),
-    /// Shared with other requests.
-    Shared {
-        sender: http2::SendRequest<Full<Bytes>>,
-        socket: Weak<Socket>,
-        /// Names the connection, and is dropped when the request is over.
-        user: Arc<()>,
-    },
-}
-
-/// An HTTP/1.1 connection.
-#[derive(Debug)]
-pub(super) struct Exclusive {
-    pub(super) sender: http1::SendRequest<Full<Bytes>>,
-    pub(super) socket: Arc<Socket>,
-    opened: Instant,
-    epoch: u32,
-}
-
 impl Pool {
-    pub(super) fn new(dialer: Dialer) -> Self {
+    pub(super) fn new(dialer: Dialer, warm: usize) -> Self {
+        let kept = Kept {
+            spare: if warm == 0 { 0 } else { warm + 1 },
+            ..Kept::default()
+        };
         Self {
             dialer,
-            kept: Arc::default(),
+            warm,
+            kept: Arc::new(Mutex::new(kept)),
         }
     }
 
-    /// Another pool of connections to the same place.
-    pub(super) fn another(&self) -> Self {
-        Self::new(self.dialer.clone())
+    /// Another pool of connections to the same place, for the runtime that this is called on. It dials
+    /// those that are kept ready.
+    pub(super) fn another(&self) -> Arc<Self> {
+        let pool = Arc::new(Self::new(self.dialer.clone(), self.warm));
+        if pool.warm > 0 && Handle::try_current().is_ok() {
+            tokio::spawn(warm::keep(Arc::downgrade(&pool)));
+        }
+        pool
     }
 
     /// A kept connection, or a new one.
@@ -163,13 +145,17 @@ impl Pool {
             .len()
             .min(if may_share { 1 } else { usize::MAX });
         while kept.dialling < wanted {
-            kept.dialling += 1;
-            let pool = Arc::clone(self);
-            tokio::spawn(async move {
-                let dialled = pool.dialer.dial().await;
-                pool.dialled(dialled);
-            });
+            self.dial(kept);
         }
+    }
+
+    fn dial(self: &Arc<Self>, kept: &mut Kept) {
+        kept.dialling += 1;
+        let pool = Arc::clone(self);
+        tokio::spawn(async move {
+            let dialled = pool.dialer.dial().await;
+            pool.dialled(dialled);
+        });
     }
 
     fn dialled(self: &Arc<Self>, dialled: Result<Connection, Source>) {
@@ -331,7 +317,13 @@ impl Kept {
     }
 
     fn close_old(&mut self, now: Instant) {
-        self.idle.retain(|idle| !idle.is_old(now));
+        // The longest unused come first.
+        let surplus = self.idle.len().saturating_sub(self.spare);
+        let mut place = 0;
+        self.idle.retain(|idle| {
+            place += 1;
+            !idle.is_old(now) && (place > surplus || !idle.is_unused(now))
+        });
         // Requests on one that is too old keep it open until they are over.
         self.shared.retain(|shared| !shared.is_old(now));
     }
@@ -353,7 +345,7 @@ impl Kept {
             // hyper may not yet be done with one that was kept just now.
             let at = self.idle.iter().rposition(Idle::is_ready)?;
             let idle = self.idle.remove(at)?;
-            if idle.is_old(now) {
+            if idle.is_old(now) || self.spare == 0 && idle.is_unused(now) {
                 continue;
             }
             if let Some(socket) = idle.socket.upgrade().filter(|socket| socket.is_quiet()) {
@@ -380,6 +372,10 @@ impl Idle {
     }
 
     fn is_old(&self, now: Instant) -> bool {
-        self.sender.is_closed() || now - self.since > MAX_IDLE || now - self.opened > MAX_AGE
+        self.sender.is_closed() || now - self.opened > MAX_AGE
+    }
+
+    fn is_unused(&self, now: Instant) -> bool {
+        now - self.since > MAX_IDLE
     }
 }

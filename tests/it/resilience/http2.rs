@@ -130,3 +130,18 @@ async fn a_connection_that_falls_silent_costs_one_call() {
     assert_eq!(upstream.connections(), 2);
     gateway.stop().await;
 }
+
+/// Dialled before the first call, and again when the server closes it.
+#[tokio::test]
+async fn a_warm_connection_is_there_before_the_first_call() {
+    let upstream = Http2::start(Manner::HangsUp).await;
+    let mut config = Config::new(upstream.url());
+    config.upstream.extra_roots = vec![upstream.certificate.clone()];
+    config.upstream.warm_connections = 1;
+    let gateway = Gateway::start(config).await;
+    upstream.has_connections(1).await;
+    gateway.create(create_request()).await.unwrap_err();
+    upstream.has_connections(2).await;
+    assert_eq!(upstream.requests(), 1);
+    gateway.stop().await;
+}

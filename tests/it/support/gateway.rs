@@ -39,14 +39,16 @@ pub struct Config {
 
 impl Config {
     pub fn new(upstream: Url) -> Self {
+        let credentials = Credentials::Gateway {
+            token: SecretString::from(KEY),
+            scheme: AuthScheme::Token,
+        };
         Self {
-            upstream: UpstreamConfig::new(
-                upstream,
-                Credentials::Gateway {
-                    token: SecretString::from(KEY),
-                    scheme: AuthScheme::Token,
-                },
-            ),
+            upstream: UpstreamConfig {
+                // Tests count connections, and pause the clock. Those of warm ones ask for them.
+                warm_connections: 0,
+                ..UpstreamConfig::new(upstream, credentials)
+            },
             server: ServerConfig {
                 // On the test's own thread, so that it may pause the clock.
                 workers: 1,

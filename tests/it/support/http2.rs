@@ -126,6 +126,17 @@ impl Http2 {
         self.counts.connections.load(Relaxed)
     }
 
+    /// Ready when there have been so many, but for a test that fails.
+    pub async fn has_connections(&self, count: usize) {
+        let there = async {
+            while self.connections() < count {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let waited = tokio::time::timeout(Duration::from_secs(30), there).await;
+        waited.expect("a connection");
+    }
+
     /// Requests that were taken.
     pub fn requests(&self) -> usize {
         self.counts.requests.load(Relaxed)
