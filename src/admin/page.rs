@@ -31,7 +31,7 @@ th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px soli
 td.number { text-align: right; font-variant-numeric: tabular-nums }
 .scroll { overflow-x: auto }
 code { font-size: .85rem; user-select: all; overflow-wrap: anywhere }
-meter { width: 100% }
+td.bar { width: 45% } meter { width: 100% }
 .bad { color: var(--bad); font-weight: 600 }
 @media (prefers-color-scheme: dark) { :root { --bar: #6fcf97; --bad: #ff8a80 } }
 ";
@@ -92,7 +92,8 @@ fn whole(ready: bool, series: &Series<'_>, unknown: &Unknown) -> Markup {
 }
 
 fn calls(series: &Series<'_>) -> Markup {
-    let codes = series.sums("grpc_server_handled_total", "grpc_code");
+    let mut codes = series.sums("grpc_server_handled_total", "grpc_code");
+    codes.retain(|_, calls| *calls > 0.0);
     let all: f64 = codes.values().sum();
     html! {
         h2 { "Calls since the start, by outcome" }
@@ -103,7 +104,7 @@ fn calls(series: &Series<'_>) -> Markup {
                     tr {
                         th scope="row" { (code) }
                         td.number { (calls) }
-                        td { meter min="0" max=(all) value=(calls) { (calls) " of " (all) } }
+                        td.bar { meter min="0" max=(all) value=(calls) { (calls) " of " (all) } }
                     }
                 }
             }
@@ -144,7 +145,7 @@ fn quota(series: &Series<'_>) -> Markup {
                         td { (key) }
                         td.number { (used) }
                         td.number { (left) }
-                        td { meter min="0" max=(daily) high=(daily * 0.8) optimum="0" value=(used) { (used) " of " (daily) } }
+                        td.bar { meter min="0" max=(daily) high=(daily * 0.8) optimum="0" value=(used) { (used) " of " (daily) } }
                     }
                 }
             }
