@@ -51,6 +51,7 @@ def provoked(site_key: str, failure: Failure, update: Failure | None = None, **m
 
 
 QUOTA = Failure("RESOURCE_EXHAUSTED", "UPSTREAM_QUOTA_EXHAUSTED", ("rejected",), retry_after=True, http_status="429")
+MAINTENANCE = Failure("UNAVAILABLE", "UPSTREAM_MAINTENANCE", ("rejected",), retry_after=True, http_status="503")
 
 CASES = [
     Case("success", (f"--image-url={IMAGE_URL}",)),
@@ -85,7 +86,10 @@ CASES = [
     provoked("sandbox-500", Failure("UNKNOWN", "UPSTREAM_FAILED", ("unknown",), http_status="500")),
     provoked(
         "sandbox-503",
-        Failure("UNAVAILABLE", "UPSTREAM_MAINTENANCE", ("rejected",), retry_after=True, http_status="503"),
+        MAINTENANCE,
+        # By then `serve` knows that OnboardFlow is offline, and sends nothing.
+        dataclasses.replace(MAINTENANCE, writes=("rejected", "not_sent"), http_status=None),
+        remembered=True,
         streams=(2, 4),  # a create is never repeated; an update is, but by a client that heeds RetryInfo not so soon
     ),
     provoked(
