@@ -1,7 +1,8 @@
 """Runs callers of several languages, grpcurl and ghz against the real binary with its sandbox.
 
   clients   every example of examples/, built as its README says, in every case that the sandbox provokes: plaintext and
-            mTLS, compressed and not. Each must see what the contract says, and all the same, field by field.
+            mTLS, compressed and not. Each must see what the contract says, and all the same, field by field; and what it
+            sees must lead to the right row of docs/calling.md's table.
   readme    the commands that the examples' READMEs print
   grpcurl   the current release and an old one that knows reflection v1alpha only
   mesh      a real Envoy with Istio's default retries in front: what OnboardFlow sees of one call that fails
@@ -22,6 +23,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import clients
+import decisions
 import mesh
 import tools
 from cases import CASES
@@ -69,6 +71,7 @@ def main() -> int:
         if {"clients", "readme"} & set(options.parts):
             examples = build(present(options.languages, report), report)
         if "clients" in options.parts:
+            print(f"decision table     {report.mark('the rows of docs/calling.md', decisions.page_problems())}")
             print_clients(clients.run_all(binary, examples, pathlib.Path(folder)), examples, binary, report)
         if "readme" in options.parts:
             try_readmes(binary, examples, report)

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import cases
+import decisions
 from cases import CASES, Case
 from examples import Example
 from gateway import Certificates, Gateway, has_tls
@@ -90,6 +91,7 @@ def perform(run: Run, binary: pathlib.Path, upstream: Gateway, certificates: Cer
         run.problems.append(f"{type(error).__name__}: {error}")
     for call, outcome in run.outcomes.items():
         run.problems += [f"{call}: {problem}" for problem in cases.problems(run.case, call, outcome)]
+        run.problems += [f"{call}: {problem}" for problem in decisions.problems(run.case.name, call, outcome)]
 
 
 def arguments(run: Run, certificates: Certificates) -> tuple[str, ...]:
