@@ -107,6 +107,14 @@ fn create(date: i64, id: &str) -> Request<CreateCustomerRequest> {
     request
 }
 
+/// How many requests with this date have reached the API.
+fn arrived(upstream: &Upstream, date: i64) -> usize {
+    let needle = format!("\"event_date\":{date},");
+    (upstream.received().iter())
+        .filter(|request| String::from_utf8_lossy(&request.body).contains(&needle))
+        .count()
+}
+
 async fn crash(ledger: &str, rounds: usize) {
     let (sent, answered) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (tell_sent, tell_answered) = (Arc::clone(&sent), Arc::clone(&answered));
@@ -144,10 +152,7 @@ async fn crash(ledger: &str, rounds: usize) {
         // It need not learn what can't be learnt.
         again.set_timeout(Duration::from_secs(1));
         let again = gateway.client().await.create_customer(again).await;
-        let needle = format!("\"event_date\":{date},");
-        let at_the_api = (upstream.received().iter())
-            .filter(|request| String::from_utf8_lossy(&request.body).contains(&needle))
-            .count();
+        let at_the_api = arrived(&upstream, date);
         let what = format!("{moment:?}, round {round}: {again:?}");
         assert!(at_the_api <= 1, "{at_the_api} times: {what}");
         match again {

@@ -2,6 +2,7 @@
 
 use std::{
     net::SocketAddr,
+    ops::ControlFlow,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -224,31 +225,38 @@ async fn converse(
             },
             DATA if flags & END_STREAM != 0 && !turned_away.contains(&id) => {
                 counts.requests.fetch_add(1, Relaxed);
-                let reason = INTERNAL_ERROR.to_be_bytes();
-                match manner {
-                    Manner::HangsUp => return Ok(()),
-                    Manner::TakesAndGoesAway => {
-                        let payload = [id.to_be_bytes(), reason].concat();
-                        return write(&mut stream, GOAWAY, 0, 0, &payload).await;
-                    }
-                    Manner::ResetsTheStream => {
-                        write(&mut stream, RST_STREAM, 0, id, &reason).await?;
-                    }
-                    Manner::Answers
-                    | Manner::Refuses(_)
-                    | Manner::GoesAway(_)
-                    | Manner::AllowsNoStreams
-                    | Manner::AllowsNoBytes
-                    | Manner::FallsSilent(_) => {
-                        // 0x88 is `:status: 200`.
-                        write(&mut stream, HEADERS, END_HEADERS, id, &[0x88]).await?;
-                        write(&mut stream, DATA, END_STREAM, id, EVENT.as_bytes()).await?;
-                    }
+                if answer(&mut stream, manner, id).await?.is_break() {
+                    return Ok(());
                 }
             }
             _ => {}
         }
     }
+}
+
+/// What a manner makes of a whole request. It breaks where the connection is over with that.
+async fn answer(stream: &mut Stream, manner: Manner, id: u32) -> std::io::Result<ControlFlow<()>> {
+    let reason = INTERNAL_ERROR.to_be_bytes();
+    match manner {
+        Manner::HangsUp => return Ok(ControlFlow::Break(())),
+        Manner::TakesAndGoesAway => {
+            let payload = [id.to_be_bytes(), reason].concat();
+            write(stream, GOAWAY, 0, 0, &payload).await?;
+            return Ok(ControlFlow::Break(()));
+        }
+        Manner::ResetsTheStream => write(stream, RST_STREAM, 0, id, &reason).await?,
+        Manner::Answers
+        | Manner::Refuses(_)
+        | Manner::GoesAway(_)
+        | Manner::AllowsNoStreams
+        | Manner::AllowsNoBytes
+        | Manner::FallsSilent(_) => {
+            // 0x88 is `:status: 200`.
+            write(stream, HEADERS, END_HEADERS, id, &[0x88]).await?;
+            write(stream, DATA, END_STREAM, id, EVENT.as_bytes()).await?;
+        }
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 async fn read(stream: &mut Stream) -> std::io::Result<(u8, u8, u32)> {
