@@ -13,6 +13,7 @@ mod ledger;
 pub mod logs;
 pub mod otlp;
 mod process;
+mod rows;
 mod secrets;
 pub mod traces;
 mod unknown_fields;

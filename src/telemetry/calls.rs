@@ -11,12 +11,17 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Registry, Unit},
 };
+use prost_types::{MethodDescriptorProto, MethodOptions, method_options::IdempotencyLevel};
 use tonic::Code;
 
-use super::histogram::Histogram;
+use super::{
+    histogram::Histogram,
+    rows::{self, Told},
+};
 use crate::{
-    error::{Kind, Refusal, Row, Write},
+    error::{Kind, Refusal, Write},
     proto,
+    rest::Effect,
 };
 
 /// Labels, some of which are only there where they mean something.
@@ -70,6 +75,7 @@ pub(super) fn is_server_error(code: Code) -> bool {
 pub struct Calls {
     methods: Arc<[Arc<Method>]>,
     other: Arc<Method>,
+    failures: Family<Labels, Counter>,
     refusals: Arc<[Counter; Refusal::ALL.len()]>,
 }
 
@@ -83,19 +89,16 @@ pub struct Method {
     path: String,
     started: Counter,
     in_flight: Gauge,
-    handled: [Counter; CODES.len()],
+    /// There from the start for codes that its calls can end with.
+    handled: [OnceLock<Counter>; CODES.len()],
     /// Made when a call first ends so: most codes never come, and each would be 17 lines.
     durations: [OnceLock<Histogram>; CODES.len()],
-    duration: Family<Labels, Histogram>,
-    /// By row of the table of failures.
-    failures: Vec<(Told, Counter)>,
+    labels: Labels,
+    families: Families,
 }
 
-/// What a caller is told of a failure, by which it is counted.
-type Told = (Code, &'static str, Write);
-
 /// The families that every method has a part in.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Families {
     started: Family<Labels, Counter>,
     handled: Family<Labels, Counter>,
@@ -109,6 +112,7 @@ impl Calls {
         let families = Families::register(registry);
         let other = Arc::new(families.method(OTHER.into(), OTHER, OTHER, "unary"));
         let methods = methods(&families);
+        let failures = families.failures;
         let own = registry.sub_registry_with_prefix("onboardflow_gateway");
         let refusals = Family::<Labels, Counter>::default();
         own.register(
@@ -123,6 +127,7 @@ impl Calls {
         Self {
             methods,
             other,
+            failures,
             refusals: Arc::new(refusals),
         }
     }
@@ -138,14 +143,11 @@ impl Calls {
 
     /// Counts a call that failed.
     pub fn failed(&self, method: &Method, kind: Kind, write: Write) {
-        let row = kind.row();
-        let told = (row.code, row.reason, write);
         if let Kind::Refused(refusal) = kind {
             self.refusals[refusal as usize].inc();
         }
-        if let Some((_, counter)) = method.failures.iter().find(|(known, _)| *known == told) {
-            counter.inc();
-        }
+        let labels = method.failure(Told::new(kind, write));
+        self.failures.get_or_create(&labels).inc();
     }
 }
 
@@ -159,10 +161,38 @@ impl Method {
     /// Counts a call that is over. Each that began must be.
     pub fn handled(&self, code: Code, duration: Duration) {
         self.in_flight.dec();
-        self.handled[code as usize].inc();
+        self.handled[code as usize]
+            .get_or_init(|| self.handled_with(code))
+            .inc();
         self.durations[code as usize]
             .get_or_init(|| self.duration_of(code))
             .observe(duration);
+    }
+
+    /// At zero from the start, so that a rate is right from the first call that ends so.
+    fn expect(&self, effect: Effect) {
+        let rows = rows::within_reach(effect);
+        for told in &rows {
+            drop(self.families.failures.get_or_create(&self.failure(*told)));
+        }
+        for code in rows.iter().map(|told| told.code).chain([Code::Ok]) {
+            self.handled[code as usize].get_or_init(|| self.handled_with(code));
+        }
+    }
+
+    fn failure(&self, told: Told) -> Labels {
+        vec![
+            ("rpc_method", self.name.clone()),
+            ("rpc_response_status_code", code_name(told.code).into()),
+            ("reason", told.reason.into()),
+            ("write", told.write.as_str().into()),
+        ]
+    }
+
+    fn handled_with(&self, code: Code) -> Counter {
+        let mut labels = self.labels.clone();
+        labels.push(("grpc_code", CODES[code as usize].0.into()));
+        self.families.handled.get_or_create_owned(&labels)
     }
 
     fn duration_of(&self, code: Code) -> Histogram {
@@ -174,7 +204,7 @@ impl Method {
         if is_server_error(code) {
             labels.push(("error_type", code_name(code).into()));
         }
-        self.duration.get_or_create_owned(&labels)
+        self.families.duration.get_or_create_owned(&labels)
     }
 }
 
@@ -222,12 +252,6 @@ impl Families {
             ("grpc_method", method.to_owned().into()),
             ("grpc_type", Cow::Borrowed(kind)),
         ];
-        // All from the start, so that a rate is right from the first failure on.
-        let handled = CODES.map(|(go_name, _)| {
-            let mut labels = labels.clone();
-            labels.push(("grpc_code", go_name.into()));
-            self.handled.get_or_create_owned(&labels)
-        });
         Method {
             short_name: method.into(),
             path: format!("/{name}"),
@@ -235,33 +259,12 @@ impl Families {
             in_flight: self
                 .in_flight
                 .get_or_create_owned(&vec![("rpc_method", name.clone())]),
-            handled,
+            handled: [const { OnceLock::new() }; CODES.len()],
             durations: [const { OnceLock::new() }; CODES.len()],
-            duration: self.duration.clone(),
-            failures: self.failures(&name),
+            labels,
+            families: self.clone(),
             name,
         }
-    }
-
-    /// All rows of the table of failures, so that a rate is right from the first one on.
-    fn failures(&self, method: &str) -> Vec<(Told, Counter)> {
-        let mut failures: Vec<(Told, Counter)> = Vec::new();
-        // After an attempt that may have been taken, a refusal leaves the write unknown.
-        let after_another =
-            |row: Row| [row.write, Write::Unknown].map(|write| (row.code, row.reason, write));
-        for told in Kind::all().map(Kind::row).flat_map(after_another) {
-            if failures.iter().any(|(known, _)| *known == told) {
-                continue;
-            }
-            let labels = vec![
-                ("rpc_method", method.to_owned().into()),
-                ("rpc_response_status_code", code_name(told.0).into()),
-                ("reason", told.1.into()),
-                ("write", told.2.as_str().into()),
-            ];
-            failures.push((told, self.failures.get_or_create_owned(&labels)));
-        }
-        failures
     }
 }
 
@@ -277,11 +280,23 @@ fn methods(families: &Families) -> Arc<[Arc<Method>]> {
                 (false, true) => "server_stream",
                 (true, true) => "bidi_stream",
             };
-            let method = families.method(name.into(), &service.name, method.name(), kind);
-            methods.push(Arc::new(method));
+            let handles = families.method(name.into(), &service.name, method.name(), kind);
+            handles.expect(effect(method));
+            methods.push(Arc::new(handles));
         }
     }
     methods.into()
+}
+
+/// What a method does, as far as the table of failures tells it apart.
+fn effect(method: &MethodDescriptorProto) -> Effect {
+    let options = method.options.as_ref();
+    match options.map(MethodOptions::idempotency_level) {
+        Some(IdempotencyLevel::Idempotent) => Effect::Updates,
+        Some(IdempotencyLevel::NoSideEffects | IdempotencyLevel::IdempotencyUnknown) | None => {
+            Effect::Creates
+        }
+    }
 }
 
 #[cfg(test)]

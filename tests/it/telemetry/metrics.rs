@@ -1,6 +1,7 @@
 //! Metrics, after calls of known fates.
 
 use std::{
+    collections::BTreeSet,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -321,5 +322,59 @@ async fn a_reply_that_has_grown_is_told_by_path() {
     assert_eq!(unknown(r#"path="data.plan""#), Some(1.0));
     assert_eq!(unknown(r#"path="_OTHER""#), Some(1.0));
     assert!(!metrics.contains("Jane"));
+    gateway.stop().await;
+}
+
+/// The series of failures and of calls that are over.
+fn outcomes(gateway: &Gateway) -> BTreeSet<String> {
+    let metrics = gateway.handles.telemetry.metrics.encode().unwrap();
+    let lines = metrics.lines().filter(|line| {
+        line.starts_with("onboardflow_gateway_failures_total{")
+            || line.starts_with("grpc_server_handled_total{")
+    });
+    let series = lines.filter_map(|line| Some(line.rsplit_once(' ')?.0.to_owned()));
+    series.collect()
+}
+
+#[tokio::test]
+async fn whatever_onboardflow_answers_counts_in_a_series_that_stood_at_zero() {
+    for status in [
+        302, 400, 401, 403, 404, 405, 408, 409, 412, 418, 422, 429, 500, 501, 502, 503, 504, 200,
+    ] {
+        let upstream = Upstream::answering(status, "{}").await;
+        let gateway = Gateway::before(upstream.url()).await;
+        let before = outcomes(&gateway);
+        gateway.create(create_request()).await.unwrap_err();
+        gateway.update(update_request()).await.unwrap_err();
+        gateway
+            .create(CreateCustomerRequest::default())
+            .await
+            .unwrap_err();
+        let new: Vec<_> = outcomes(&gateway).difference(&before).cloned().collect();
+        assert_eq!(new, [""; 0], "{status}");
+        gateway.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_fresh_gateway_shows_no_outcome_that_no_call_can_have() {
+    let upstream = Upstream::answering(200, CREATED).await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let outcomes = outcomes(&gateway);
+    let shown = |labels: &[&str]| {
+        let has_all = |line: &&String| labels.iter().all(|label| line.contains(label));
+        outcomes.iter().filter(has_all).count()
+    };
+    // A refusal comes before anything is sent, and a create is never sent again.
+    let create = "CustomerService/CreateCustomer";
+    assert_eq!(shown(&["INVALID_REQUEST", r#"write="unknown""#]), 0);
+    assert_eq!(
+        shown(&[create, "UPSTREAM_REJECTED", r#"write="unknown""#]),
+        0
+    );
+    assert_eq!(shown(&[create, r#""UNAVAILABLE",reason="UPSTREAM_FA"#]), 0);
+    assert_eq!(shown(&["_OTHER"]), 0);
+    assert_eq!(shown(&["OutOfRange"]) + shown(&["DataLoss"]), 0);
+    assert!(outcomes.len() < 320, "{} series", outcomes.len());
     gateway.stop().await;
 }
