@@ -21,7 +21,7 @@ use tonic::{Code, body::Body};
 use tower::{Layer, Service};
 use tracing::{Level, event};
 
-use super::call::{Answered, Arrived, Inbound};
+use super::call::{Answered, Arrived, End, Inbound};
 use crate::{
     context::Context,
     error::{Error, Kind, Loss, Row, Write},
@@ -136,9 +136,9 @@ impl Future for Observed {
         let Ok(answered) = ready!(self.answering.as_mut().poll(cx));
         if let Some(mut call) = self.call.take() {
             call.context.caller = answered.caller;
-            match &answered.failed {
-                None => call.succeeded(),
-                Some(failed) => call.failed(failed),
+            match &answered.end {
+                End::Answered(code) => call.answered(*code),
+                End::Failed(failed) => call.failed(failed),
             }
         }
         Poll::Ready(Ok(answered.response))
@@ -186,10 +186,10 @@ macro_rules! log {
 }
 
 impl Call {
-    fn succeeded(self) {
-        let duration = self.ended(Code::Ok, None);
-        self.context.trace.end(Code::Ok, None);
-        log!(self, DEBUG, duration, Code::Ok, {}, "served");
+    fn answered(self, code: Code) {
+        let duration = self.ended(code, None);
+        self.context.trace.end(code, None);
+        log!(self, DEBUG, duration, code, {}, "served");
     }
 
     fn failed(self, failed: &Failed) {

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::{Request, Response};
-use tonic::body::Body;
+use tonic::{Code, body::Body};
 
 use super::{access_log::Failed, callers::Peer};
 use crate::{callers::Caller, context::Context};
@@ -31,6 +31,13 @@ pub(super) struct Answered {
     pub(super) response: Response<Body>,
     /// Who called, where callers are identified.
     pub(super) caller: Option<Arc<Caller>>,
-    /// Why it failed, if it did.
-    pub(super) failed: Option<Failed>,
+    pub(super) end: End,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// As the service answered it: OK, or a failure with details of its own.
+    Answered(Code),
+    Failed(Failed),
 }

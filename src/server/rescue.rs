@@ -18,7 +18,7 @@ use tower::{Layer, Service};
 
 use super::{
     access_log::Failed,
-    call::{Answered, Inbound},
+    call::{Answered, End, Inbound},
     callers::{Callers, Unidentified},
 };
 use crate::{
@@ -112,11 +112,16 @@ where
                 // The panic hook has logged where; what a panic says may be customer data.
                 Err(_) => Err(Error::new(Loss::Internal(context.progress.sent())).into()),
             };
-            let (mut response, failed) = match answered {
-                Ok(response) => (response, None),
+            let (mut response, end) = match answered {
+                Ok(response) => (response, End::Answered(Code::Ok)),
+                // A service that gives its failure details knows best what to say of it.
+                Err(status) if !status.details().is_empty() => {
+                    let code = status.code();
+                    (status.into_http(), End::Answered(code))
+                }
                 Err(status) => {
                     let (status, failed) = dress(&status, &context);
-                    (status.into_http(), Some(failed))
+                    (status.into_http(), End::Failed(failed))
                 }
             };
             let headers = response.headers_mut();
@@ -127,7 +132,7 @@ where
             Ok(Answered {
                 response,
                 caller: context.caller,
-                failed,
+                end,
             })
         })
     }

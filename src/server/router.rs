@@ -79,13 +79,13 @@ impl Router {
     }
 }
 
-/// Whether a request says that it is gRPC's, by the content type, which may go on with `+proto` or
-/// parameters. gRPC-Web is another protocol.
+/// Whether a request says that it is gRPC's with Protobuf, by the content type, which may go on with
+/// `+proto` and parameters. gRPC-Web is another protocol, and `+json` another codec.
 fn is_grpc(headers: &HeaderMap) -> bool {
     let content_type = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes);
-    content_type
-        .and_then(|value| value.strip_prefix(b"application/grpc"))
-        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    let rest = content_type.and_then(|value| value.strip_prefix(b"application/grpc"));
+    rest.map(|rest| rest.strip_prefix(b"+proto").unwrap_or(rest))
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b';')))
 }
 
 /// An answer in HTTP's own terms, as gRPC's protocol has it: whoever asks with a plain GET must not

@@ -241,6 +241,8 @@ async fn a_request_that_is_not_grpc_is_refused_as_http_does() {
         ("GET", path, None, 415),
         ("POST", path, Some("application/json"), 415),
         ("POST", path, Some("application/grpc-web"), 415),
+        ("POST", path, Some("application/grpc+json"), 415),
+        ("POST", path, Some("application/grpc+protobuf"), 415),
         ("POST", "grpc.health.v1.Health/Check", None, 415),
         ("GET", path, Some("application/grpc"), 405),
         ("PUT", path, Some("application/grpc"), 405),
