@@ -14,6 +14,7 @@ mod callers;
 mod connections;
 mod contract;
 mod crash;
+mod documents;
 mod drain;
 mod flags;
 mod import;
