@@ -6,10 +6,10 @@ mod credentials;
 mod dial;
 mod evidence;
 mod http;
+mod memory;
 mod once;
 mod pool;
 mod quota;
-mod recent;
 mod repeats;
 mod reply;
 mod retry;
@@ -26,13 +26,12 @@ use self::{
     credentials::{Key, KeyRing},
     http::Http,
     quota::{Counted, Quota},
-    recent::Recent,
     repeats::{Before, Repeats},
     retry::{Backoff, Budget},
 };
 use crate::{
     config::UpstreamConfig,
-    context::{Arrival, Context},
+    context::Context,
     error::{Answer, Error, Kind, Loss},
     ledger::Ledger,
     rest::{Call, KeyHolder},
@@ -71,7 +70,6 @@ struct Shared {
     keys: KeyRing,
     breaker: Breaker,
     quota: Quota,
-    recent: Recent,
     budget: Budget,
     backoff: Backoff,
     repeats: Repeats,
@@ -97,10 +95,9 @@ impl Upstream {
                 Some(ledger) => quota.together(ledger.clone()),
                 None => quota,
             },
-            recent: Recent::new(),
             budget: Budget::new(),
             backoff: Backoff::default(),
-            repeats: Repeats::default(),
+            repeats: Repeats::new(),
             max_attempts: config.max_attempts,
             metrics: metrics.upstream.clone(),
             callers: metrics.callers.clone(),
@@ -153,23 +150,14 @@ impl Upstream {
         context: &Context,
         counted: Option<Counted<'_>>,
     ) -> Result<Op::Response, Error> {
-        let Shared {
-            recent, repeats, ..
-        } = &*self.shared;
+        let repeats = &self.shared.repeats;
         let may_repeat = Op::INTENT.effect.may_repeat();
-        let before = match context.arrival {
-            Arrival::Repeat if may_repeat => repeats.before(recent.name(call, context)),
-            Arrival::Repeat | Arrival::First => None,
-        };
+        let before = may_repeat.then(|| repeats.before(call, context)).flatten();
         let ended = self
             .deliver::<Op>(call, key, context, counted, before)
             .await;
-        match &ended {
-            Err(error) if may_repeat => {
-                let name = recent.name(call, context);
-                repeats.failed_with(name, error, &context.progress, before);
-            }
-            Err(_) | Ok(_) => {}
+        if let (Err(error), true) = (&ended, may_repeat) {
+            repeats.failed(call, context, error, before);
         }
         ended
     }

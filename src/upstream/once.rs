@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep, timeout_at};
 use super::{
     Upstream,
     credentials::{Key, site_name},
-    recent::{Fate, Name},
+    memory::Name,
+    repeats::Fate,
 };
 use crate::{
     context::{Arrival, Context, NamedBy},
@@ -74,8 +75,8 @@ impl Upstream {
         key: &Key,
         context: &Context,
     ) -> Result<Outcome<Op::Response>, Error> {
-        let recent = &self.shared.recent;
-        let name = recent.name(call, context);
+        let repeats = &self.shared.repeats;
+        let name = repeats.name(call, context);
         if context.arrival == Arrival::Repeat
             && let Some(fate) = self.fate_of(name, context).await
         {
@@ -85,7 +86,7 @@ impl Upstream {
                 Fate::Pending => Err(Error::new(Earlier::InProgress)),
             };
         }
-        let under_way = recent.begin(name, &context.progress);
+        let under_way = repeats.begin(name, &context.progress);
         let ended = self.send::<Op>(call, key, context, None).await;
         match became(&ended) {
             Write::Applied => under_way.applied(ended.as_ref().ok().map(Message::encode_to_vec)),
@@ -99,7 +100,7 @@ impl Upstream {
     async fn fate_of(&self, name: Name, context: &Context) -> Option<Fate> {
         let mut pause = Duration::from_millis(10);
         loop {
-            let fate = self.shared.recent.find(name);
+            let fate = self.shared.repeats.fate(name);
             if fate != Some(Fate::Pending) || Instant::now() + pause >= give_up(context) {
                 return fate;
             }
