@@ -12,6 +12,7 @@ mod histogram;
 mod ledger;
 pub mod logs;
 pub mod otlp;
+mod outward;
 mod process;
 mod rows;
 mod secrets;
@@ -41,6 +42,7 @@ pub use self::{
     calls::{Calls, Method},
     connections::{Closed, Connections, OpenConnection, WorkerConnections},
     ledger::{LedgerAnswer, LedgerMetrics},
+    outward::{Census, DialReason, DialResult, OutwardConnections},
     secrets::{Secret, Secrets},
     traces::Tracer,
     upstream::{Attempts, BreakerState, UpstreamMetrics},
@@ -69,6 +71,8 @@ pub struct Metrics {
     pub connections: Connections,
     /// Attempts at OnboardFlow, and what guards it.
     pub upstream: UpstreamMetrics,
+    /// Connections to OnboardFlow.
+    pub outward: OutwardConnections,
     /// The API key and certificates.
     pub secrets: Secrets,
     registry: Arc<RwLock<Registry>>,
@@ -89,6 +93,7 @@ impl Metrics {
         let callers = CallerMetrics::new(own);
         let connections = Connections::new(own);
         let secrets = Secrets::new(own);
+        let outward = OutwardConnections::new(own);
         let upstream = UpstreamMetrics::new(&mut registry);
         registry.register_collector(Box::new(process::Process));
         Self {
@@ -96,6 +101,7 @@ impl Metrics {
             callers,
             connections,
             upstream,
+            outward,
             secrets,
             registry: Arc::new(RwLock::new(registry)),
         }

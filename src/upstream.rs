@@ -1,5 +1,6 @@
 //! The way out: one RPC's REST call, from the request message to the response message.
 
+mod addresses;
 mod attempts;
 mod breaker;
 mod credentials;
@@ -111,7 +112,7 @@ impl Upstream {
             metrics.collect(quota::Left(Arc::downgrade(&shared)));
         }
         Ok(Self {
-            http: Http::new(config)?,
+            http: Http::new(config, metrics.outward.clone())?,
             shared,
             ledger,
         })

@@ -4,9 +4,9 @@ use tokio::time::{Instant, sleep};
 
 use super::{
     Upstream,
-    breaker::{Cause, Health, Stopped},
+    breaker::{Cause, Health, Permit, Stopped},
     credentials::Key,
-    http::Failure,
+    http::{Failure, Fault, Share},
     quota::Counted,
     repeats::Before,
     retry::{self, Decision, Means, Outcome, Reached, Reservation, Why},
@@ -24,8 +24,18 @@ pub(super) struct Answered {
     pub(super) earlier: Sent,
 }
 
-/// How the last attempt ended, and what may have become of those before it.
-type Ended = (Result<Reply, Failure>, Sent);
+/// The last attempt.
+struct Last {
+    ended: Result<Reply, Failure>,
+    /// Whether one before it may have been taken.
+    earlier: Sent,
+}
+
+/// Leave to make an attempt.
+struct Leave<'a> {
+    permit: Permit<'a>,
+    counted: Counted<'a>,
+}
 
 impl Upstream {
     /// Tries until an outcome stands.
@@ -40,29 +50,32 @@ impl Upstream {
     ) -> Result<Answered, Error> {
         self.shared.budget.deposit();
         let mut made = 0;
-        let mut before: Option<Ended> = None;
+        let mut before: Option<Last> = None;
         loop {
-            let earlier = before.as_ref().map_or(Sent::No, |(ended, earlier)| {
-                fate_after(retry::outcome(ended).0, *earlier)
+            let earlier = before.as_ref().map_or(Sent::No, |last| {
+                fate_after(retry::outcome(&last.ended).0, last.earlier)
             });
             let may_repeat = effect.may_repeat() && made + 1 < most;
             let reserved = may_repeat.then(|| self.shared.budget.reserve()).flatten();
-            let makes_room = reserved.is_some();
-            let ended = match self
-                .admitted(call, key, context, (makes_room, counted.take()))
-                .await
-            {
-                Ok(ended) => ended,
-                // What came before says more than that no further attempt was allowed.
-                Err(refusal) => return before.map_or(Err(refusal), |last| conclude(last, effect)),
+            // It leaves time for the next one, for which there is a retry then. A create that has
+            // left is never sent again, so it gets all the time there is.
+            let share = match reserved {
+                Some(_) => Share::Half,
+                None => Share::Whole,
             };
+            let leave = match self.leave(call, key, context, counted.take()).await {
+                Ok(leave) => leave,
+                // What came before says more than that no further attempt was allowed.
+                Err(refusal) => return before.map_or(Err(refusal), |last| last.conclude(effect)),
+            };
+            let ended = self.try_once(call, key, context, leave, share).await;
             made += 1;
             match self
                 .again(&ended, effect, context, made, most, reserved)
                 .await
             {
-                Decision::Repeat => before = Some((ended, earlier)),
-                Decision::Final(_) => return conclude((ended, earlier), effect),
+                Decision::Repeat => before = Some(Last { ended, earlier }),
+                Decision::Final(_) => return Last { ended, earlier }.conclude(effect),
             }
         }
     }
@@ -86,38 +99,49 @@ impl Upstream {
         }
     }
 
-    /// Makes one attempt, if quota and breaker allow it, and tells them how it ended. It may make
-    /// room for the next one, for which there is a retry then: only half of the time left is its own.
-    /// A create that has left is never sent again, so it gets all the time there is.
-    async fn admitted(
+    /// Leave of breaker and quota.
+    async fn leave<'a>(
+        &'a self,
+        call: &'a Call,
+        key: &'a Key,
+        context: &'a Context,
+        counted: Option<Counted<'a>>,
+    ) -> Result<Leave<'a>, Error> {
+        let permit = self.shared.breaker.admit(&call.site_key).map_err(refusal)?;
+        let caller = context.caller.as_deref();
+        let counted = if let Some(counted) = counted {
+            // With the reservation of its name.
+            counted.allowed(caller)?
+        } else {
+            let quota = &self.shared.quota;
+            quota.admit(key, caller, &context.progress).await?
+        };
+        Ok(Leave { permit, counted })
+    }
+
+    /// Makes one attempt, and tells quota and breaker how it ended.
+    async fn try_once(
         &self,
         call: &Call,
         key: &Key,
         context: &Context,
-        (makes_room, counted): (bool, Option<Counted<'_>>),
-    ) -> Result<Result<Reply, Failure>, Error> {
-        let shared = &*self.shared;
-        let permit = shared.breaker.admit(&call.site_key).map_err(refusal)?;
-        let caller = context.caller.as_deref();
-        let counted = match counted {
-            // With the reservation of its name.
-            Some(counted) => counted.allowed(caller)?,
-            None => shared.quota.admit(key, caller, &context.progress).await?,
-        };
-        let attempt = shared.attempts.begin(call, context);
-        let sent = self.http.send(call, key, context, &attempt, makes_room);
+        leave: Leave<'_>,
+        share: Share,
+    ) -> Result<Reply, Failure> {
+        let attempt = self.shared.attempts.begin(call, context);
+        let sent = self.http.send(call, key, context, &attempt, share);
         let ended = sent.await;
         match &ended {
             Ok(reply) => {
                 attempt.answered(reply.status);
-                counted.answered(reply.status, reply.retry_after);
+                leave.counted.answered(reply.status, reply.retry_after);
             }
             Err(failure) => attempt.lost(cause(failure)),
         }
         if let Some(health) = health(&ended) {
-            permit.found(health);
+            leave.permit.found(health);
         }
-        Ok(ended)
+        ended
     }
 
     /// Whether to try again; waits for as long as that takes.
@@ -188,33 +212,38 @@ fn health(ended: &Result<Reply, Failure>) -> Option<Health> {
         Ok(reply) if reply.status == 503 => Some(Health::Offline(reply.retry_after)),
         Ok(reply) if reply.status.is_server_error() && reply.status != 501 => Some(Health::Failing),
         Ok(_) => Some(Health::Up),
-        Err(failure) if failure.timed_out => None,
+        Err(failure) if failure.fault == Fault::TimeUp => None,
         Err(failure) if failure.reached == Reached::Nothing => Some(Health::Unreachable),
         Err(_) => Some(Health::Failing),
     }
 }
 
 fn cause(failure: &Failure) -> &'static str {
-    match (failure.timed_out, failure.reached) {
-        (true, _) => "timeout",
-        (false, Reached::Nothing) => "unreachable",
-        (false, Reached::Connected) => "connection_refused_request",
-        (false, Reached::Sent | Reached::Head | Reached::Body) => "connection_lost",
+    match (failure.fault, failure.reached) {
+        (Fault::TimeUp, _) => "timeout",
+        (Fault::Stale | Fault::Lost, Reached::Nothing) => "unreachable",
+        (Fault::Stale | Fault::Lost, Reached::Connected) => "connection_refused_request",
+        (Fault::Stale | Fault::Lost, Reached::Sent | Reached::Head | Reached::Body) => {
+            "connection_lost"
+        }
     }
 }
 
-/// What a call came to. Where an earlier attempt may have been taken, nothing that the last one met
-/// says that the write was not.
-fn conclude((ended, earlier): Ended, effect: Effect) -> Result<Answered, Error> {
-    let failure = match ended {
-        Ok(reply) => return Ok(Answered { reply, earlier }),
-        Err(failure) => failure,
-    };
-    let sent = fate_after(failure.reached, earlier);
-    let loss = match sent {
-        _ if failure.timed_out => Loss::DeadlineExceeded(sent),
-        Sent::No => Loss::Unreachable,
-        Sent::Maybe => Loss::Connection(effect),
-    };
-    Err(Error::new(loss).because(failure.cause))
+impl Last {
+    /// What a call came to. Where an earlier attempt may have been taken, nothing that the last one
+    /// met says that the write was not.
+    fn conclude(self, effect: Effect) -> Result<Answered, Error> {
+        let Self { ended, earlier } = self;
+        let failure = match ended {
+            Ok(reply) => return Ok(Answered { reply, earlier }),
+            Err(failure) => failure,
+        };
+        let sent = fate_after(failure.reached, earlier);
+        let loss = match (failure.fault, sent) {
+            (Fault::TimeUp, _) => Loss::DeadlineExceeded(sent),
+            (Fault::Stale | Fault::Lost, Sent::No) => Loss::Unreachable,
+            (Fault::Stale | Fault::Lost, Sent::Maybe) => Loss::Connection(effect),
+        };
+        Err(Error::new(loss).because(failure.cause))
+    }
 }

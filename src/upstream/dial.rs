@@ -1,8 +1,8 @@
 //! Opens connections to OnboardFlow: name, TCP, proxy, TLS, HTTP.
 //!
-//! Names are resolved for every connection, so that a change is followed as connections end.
+//! Names are resolved for every connection.
 
-use std::{sync::Arc, time::Duration, vec};
+use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::Uri;
@@ -33,11 +33,13 @@ use tracing::debug;
 
 use super::{
     BuildError,
+    addresses::Addresses,
     socket::{Socket, Wire},
 };
 use crate::{
     config::{Proxy, Resolver, UpstreamConfig},
     error::Source,
+    telemetry::DialResult,
 };
 
 /// Idle seconds after which the kernel asks whether the peer is still there, and between asking.
@@ -46,6 +48,11 @@ const KEEPALIVE: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How often it asks before it gives up.
 const KEEPALIVE_PROBES: u32 = 3;
+/// Bytes of replies that a server may send over HTTP/2 before calls take them, on all streams of a
+/// connection together. Replies have some hundred.
+pub(super) const WINDOW: u32 = 1 << 20;
+/// What a call that got none is told to the log.
+pub(super) const NO_CONNECTION: &str = "no connection within --connect-timeout";
 
 /// The system's, asked on threads, as it blocks.
 fn system_resolver() -> Resolver {
@@ -57,6 +64,16 @@ fn system_resolver() -> Resolver {
 pub(super) struct Connection {
     pub(super) sender: Sender,
     pub(super) socket: Arc<Socket>,
+    /// Drives it, until it is over.
+    pub(super) life: Life,
+}
+
+pub(super) type Life = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// There is no connection.
+pub(super) struct Undialled {
+    pub(super) result: DialResult,
+    pub(super) cause: Source,
 }
 
 /// The end of a connection that requests are given to.
@@ -76,6 +93,7 @@ pub(super) struct Dialer {
     proxy: Option<Proxy>,
     tls: Option<Tls>,
     timeout: Duration,
+    addresses: Addresses,
 }
 
 #[derive(Clone)]
@@ -91,23 +109,41 @@ impl std::fmt::Debug for Tls {
 }
 
 impl Dialer {
+    /// Follows the host's addresses on the runtime that this is called in, where connections are
+    /// kept that may lead to those of yesterday.
     pub(super) fn new(target: Uri, config: &UpstreamConfig) -> Result<Self, BuildError> {
         let resolver = config.resolver.clone().unwrap_or_else(system_resolver);
-        let mut tcp = HttpConnector::new_with_resolver(resolver);
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(KEEPALIVE));
-        tcp.set_keepalive_interval(Some(KEEPALIVE));
-        tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
-        // Shared out among a name's addresses, so that a dead one leaves time for the next.
-        tcp.set_connect_timeout(Some(config.connect_timeout));
-        Ok(Self {
+        let (asker, addresses) = Addresses::noted_by(resolver);
+        let dialler = Self {
             tls: tls(&target, config)?,
-            target,
-            tcp,
+            tcp: tcp(asker.resolver.clone(), config.connect_timeout),
             proxy: config.proxy.clone(),
             timeout: config.connect_timeout,
-        })
+            addresses,
+            target,
+        };
+        let host = dialler.first_hop().host().unwrap_or_default();
+        let is_name = host.trim_matches(['[', ']']).parse::<IpAddr>().is_err();
+        if is_name
+            && config.warm_connections > 0
+            && let Ok(name) = host.parse()
+        {
+            tokio::spawn(asker.ask(name));
+        }
+        Ok(dialler)
+    }
+
+    /// Where TCP leads.
+    fn first_hop(&self) -> &Uri {
+        match &self.proxy {
+            None => &self.target,
+            Some(proxy) => &proxy.address,
+        }
+    }
+
+    /// What is known of the addresses that it dials.
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.addresses
     }
 
     /// Whether a connection can turn out to carry many requests at once.
@@ -121,46 +157,64 @@ impl Dialer {
     }
 
     /// Opens a connection, within the connect timeout.
-    pub(super) async fn dial(&self) -> Result<Connection, Source> {
-        // Boxed, as it is as large as it is seldom: every call's future would have room for it, and
-        // be copied with it.
+    pub(super) async fn dial(&self) -> Result<Connection, Undialled> {
+        // Boxed, as it is as large as it is seldom.
         timeout(self.timeout, Box::pin(self.connect()))
             .await
-            .map_err(|_| "no connection within --connect-timeout")?
+            .map_err(|_| Undialled {
+                result: DialResult::TimedOut,
+                cause: NO_CONNECTION.into(),
+            })?
     }
 
-    async fn connect(&self) -> Result<Connection, Source> {
-        let socket = Socket::new(self.tcp().await?);
+    async fn connect(&self) -> Result<Connection, Undialled> {
+        let failed = |result| move |cause| Undialled { result, cause };
+        let tcp = self.tcp().await.map_err(failed(DialResult::Unreachable))?;
+        let socket = Socket::new(tcp);
         let wire = Wire(Arc::clone(&socket));
-        let sender = match &self.tls {
-            None => http1(wire).await?,
+        let spoken = match &self.tls {
+            None => http1(wire).await,
             // Boxed too, as it is by far the largest part, and not always needed.
-            Some(tls) => Box::pin(tls.connect(wire)).await?,
+            Some(tls) => Box::pin(tls.connect(wire)).await,
         };
-        Ok(Connection { sender, socket })
+        let (sender, life) = spoken.map_err(failed(DialResult::HandshakeFailed))?;
+        Ok(Connection {
+            sender,
+            socket,
+            life,
+        })
     }
 
     async fn tcp(&self) -> Result<TcpStream, Source> {
         let mut tcp = self.tcp.clone();
         let stream = match &self.proxy {
-            None => tcp.ready().await?.call(self.target.clone()).await?,
-            Some(proxy) if self.tls.is_none() => {
-                tcp.ready().await?.call(proxy.address.clone()).await?
-            }
-            Some(proxy) => {
+            Some(proxy) if self.tls.is_some() => {
                 let mut tunnel = Tunnel::new(proxy.address.clone(), tcp);
                 if let Some(authorization) = &proxy.authorization {
                     tunnel = tunnel.with_auth(authorization.clone());
                 }
                 tunnel.ready().await?.call(self.target.clone()).await?
             }
+            Some(_) | None => tcp.ready().await?.call(self.first_hop().clone()).await?,
         };
         Ok(stream.into_inner())
     }
 }
 
+fn tcp(resolver: Resolver, connect_timeout: Duration) -> HttpConnector<Resolver> {
+    let mut tcp = HttpConnector::new_with_resolver(resolver);
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEPALIVE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
+    // Shared out among a name's addresses, so that a dead one leaves time for the next.
+    tcp.set_connect_timeout(Some(connect_timeout));
+    tcp
+}
+
 impl Tls {
-    async fn connect(&self, wire: Wire) -> Result<Sender, Source> {
+    async fn connect(&self, wire: Wire) -> Result<(Sender, Life), Source> {
         let stream = self.connector.connect(self.name.clone(), wire).await?;
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             http2(stream).await
@@ -193,34 +247,35 @@ fn tls(target: &Uri, config: &UpstreamConfig) -> Result<Option<Tls>, BuildError>
     }))
 }
 
-async fn http1<S>(stream: S) -> Result<Sender, Source>
+async fn http1<S>(stream: S) -> Result<(Sender, Life), Source>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            debug!(%error, "a connection to OnboardFlow ended with an error");
-        }
-    });
-    Ok(Sender::Http1(sender))
+    Ok((Sender::Http1(sender), life(connection)))
 }
 
-async fn http2<S>(stream: S) -> Result<Sender, Source>
+async fn http2<S>(stream: S) -> Result<(Sender, Life), Source>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (sender, connection) = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
-        // Finds out that the peer is gone where TCP doesn't say so.
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW / 8)
+        // Finds out that the peer is gone where TCP doesn't say so, before a call does.
         .keep_alive_interval(KEEPALIVE)
         .keep_alive_timeout(PING_TIMEOUT)
+        .keep_alive_while_idle(true)
         .handshake(TokioIo::new(stream))
         .await?;
-    tokio::spawn(async move {
+    Ok((Sender::Http2(sender), life(connection)))
+}
+
+fn life(connection: impl Future<Output = hyper::Result<()>> + Send + 'static) -> Life {
+    Box::pin(async move {
         if let Err(error) = connection.await {
             debug!(%error, "a connection to OnboardFlow ended with an error");
         }
-    });
-    Ok(Sender::Http2(sender))
+    })
 }

@@ -1,17 +1,14 @@
 //! Evidence of what became of a request on its connection: what left, what the server says that it
 //! never looked at, and whether anything came back.
 
-use std::{
-    sync::{Arc, Weak},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
 
 use super::{
-    http::{Failure, Outgoing},
-    pool::Pool,
+    http::{Failure, Fault, Outgoing},
+    pool::{Pool, User},
     retry::Reached,
     socket::Socket,
 };
@@ -57,41 +54,40 @@ impl Drop for Evidence<'_> {
 /// that the attempt's time was up, or that the call was dropped at its deadline.
 pub(super) struct Silence<'a> {
     pool: &'a Pool,
-    socket: Weak<Socket>,
-    user: Option<&'a Arc<()>>,
-    reads: u64,
+    socket: Arc<Socket>,
+    user: Option<&'a User>,
+    received: u64,
     since: Instant,
-    is_heard: bool,
+    is_over: bool,
 }
 
 /// A wait that is shorter says more of the caller's haste than of the connection.
 const SILENT_AFTER: Duration = Duration::from_millis(200);
 
 impl<'a> Silence<'a> {
-    pub(super) fn new(pool: &'a Pool, socket: Weak<Socket>, user: Option<&'a Arc<()>>) -> Self {
+    pub(super) fn new(pool: &'a Pool, socket: &Arc<Socket>, user: Option<&'a User>) -> Self {
         Self {
             pool,
-            reads: socket.upgrade().map_or(0, |socket| socket.reads()),
-            socket,
+            received: socket.received(),
+            socket: Arc::clone(socket),
             user,
             since: Instant::now(),
-            is_heard: false,
+            is_over: false,
         }
     }
 
     /// How the wait ended. A connection that failed is no silent one.
     pub(super) fn ended<T>(mut self, ended: Result<T, Failure>) -> Result<T, Failure> {
-        self.is_heard = !matches!(&ended, Err(failure) if failure.timed_out);
+        self.is_over = !matches!(&ended, Err(failure) if failure.fault == Fault::TimeUp);
         ended
     }
 }
 
 impl Drop for Silence<'_> {
     fn drop(&mut self) {
-        if !self.is_heard
+        if !self.is_over
             && self.since.elapsed() >= SILENT_AFTER
-            && let Some(socket) = self.socket.upgrade()
-            && socket.reads() == self.reads
+            && self.socket.received() == self.received
         {
             self.pool.fell_silent(self.since, self.user);
         }
@@ -115,8 +111,8 @@ impl<'a> Claim<'a> {
     pub(super) fn failed(self, failed: TrySendError<Outgoing>) -> Failure {
         let given_back = failed.message().is_some();
         let error = failed.into_error();
-        let verdict = verdict(&error);
-        let untouched = given_back || verdict.is_some();
+        let disclaimer = disclaimer(&error);
+        let untouched = given_back || disclaimer.is_some();
         if untouched && self.before == Sent::No {
             self.progress.not_sent();
         }
@@ -126,8 +122,11 @@ impl<'a> Claim<'a> {
             } else {
                 Reached::Sent
             },
-            timed_out: false,
-            ending: given_back || verdict == Some(Verdict::ConnectionEnds),
+            fault: if given_back || disclaimer == Some(Disclaimer::ConnectionEnds) {
+                Fault::Stale
+            } else {
+                Fault::Lost
+            },
             cause: error.into(),
         }
     }
@@ -135,21 +134,21 @@ impl<'a> Claim<'a> {
 
 /// A server's word that it did not look at a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum Disclaimer {
     /// `REFUSED_STREAM` (RFC 9113, 8.7).
     StreamRefused,
     /// A `GOAWAY` whose last stream is an earlier one (6.8): the only streams that h2 ends with it.
     ConnectionEnds,
 }
 
-fn verdict(error: &hyper::Error) -> Option<Verdict> {
+fn disclaimer(error: &hyper::Error) -> Option<Disclaimer> {
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<h2::Error>().filter(|e| e.is_remote()) {
             let is_refusal = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
             return is_refusal
-                .then_some(Verdict::StreamRefused)
-                .or_else(|| error.is_go_away().then_some(Verdict::ConnectionEnds));
+                .then_some(Disclaimer::StreamRefused)
+                .or_else(|| error.is_go_away().then_some(Disclaimer::ConnectionEnds));
         }
         cause = error.source();
     }

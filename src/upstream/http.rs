@@ -22,9 +22,10 @@ use super::{
     credentials::Key,
     dial::Dialer,
     evidence::{Claim, Evidence, Silence},
-    pool::{Channel, Exclusive, Lease, Pool},
+    pool::{Channel, Exclusive, Lease, Origin, Pool},
     reply,
     retry::Reached,
+    socket::Socket,
     time::within,
 };
 use crate::{
@@ -32,7 +33,7 @@ use crate::{
     context::{Context, Progress, REQUEST_ID},
     error::Source,
     rest::{Call, Ending, Reply},
-    telemetry::Attempt,
+    telemetry::{Attempt, OutwardConnections},
 };
 
 /// Sent as `User-Agent`.
@@ -48,11 +49,27 @@ pub(super) type Outgoing = Request<Full<Bytes>>;
 #[derive(Debug)]
 pub(super) struct Failure {
     pub(super) reached: Reached,
-    /// Whether the time of the attempt was up.
-    pub(super) timed_out: bool,
-    /// Whether it was the connection that had ended, before it took the request.
-    pub(super) ending: bool,
+    pub(super) fault: Fault,
     pub(super) cause: Source,
+}
+
+/// What was wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// The time of the attempt was up.
+    TimeUp,
+    /// The connection had ended before it took the request: another one may take it.
+    Stale,
+    /// There was no connection, or it was lost.
+    Lost,
+}
+
+/// How much of the time that is left an attempt may use, once it is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    Whole,
+    /// The other half is a next attempt's.
+    Half,
 }
 
 /// OnboardFlow, as one worker reaches it.
@@ -79,15 +96,16 @@ struct Target {
 }
 
 impl Http {
-    pub(super) fn new(config: &UpstreamConfig) -> Result<Self, BuildError> {
+    pub(super) fn new(
+        config: &UpstreamConfig,
+        metrics: OutwardConnections,
+    ) -> Result<Self, BuildError> {
         let target = Target::new(config)?;
         let base = target.absolute(PathAndQuery::from_static("/"));
+        let dialer = Dialer::new(base, config)?;
         Ok(Self {
             target: Arc::new(target),
-            pool: Arc::new(Pool::new(
-                Dialer::new(base, config)?,
-                config.warm_connections,
-            )),
+            pool: Arc::new(Pool::new(dialer, config.warm_connections, metrics)),
         })
     }
 
@@ -100,26 +118,29 @@ impl Http {
     }
 
     /// Sends a call once, and reads what comes back. A status that is no success is a [`Reply`] like
-    /// any other. To make room for a next attempt, it ends halfway to the deadline, once connected.
+    /// any other.
     pub(super) async fn send(
         &self,
         call: &Call,
         key: &Key,
         context: &Context,
         attempt: &Attempt,
-        makes_room: bool,
+        share: Share,
     ) -> Result<Reply, Failure> {
         loop {
             let lease = self.pool.lease().await.map_err(Failure::unconnected)?;
-            let until = makes_room.then(|| context.halfway());
-            let reused = lease.reused;
+            let until = match share {
+                Share::Whole => None,
+                Share::Half => Some(context.halfway()),
+            };
+            let origin = lease.origin;
             match self
                 .exchange(lease, call, key, context, attempt, until)
                 .await
             {
                 // A kept connection that the server closed: the commonest failure in life, and no
                 // attempt at all, as nothing left. The pool runs out of them.
-                Err(Failure { ending: true, .. }) if reused => {}
+                Err(failure) if failure.fault == Fault::Stale && origin == Origin::Kept => {}
                 ended => return ended,
             }
         }
@@ -137,10 +158,10 @@ impl Http {
         let request = self.target.request(call, key, context, attempt)?;
         match lease.channel {
             Channel::Exclusive(mut connection) => {
-                let silence = Silence::new(&self.pool, Arc::downgrade(&connection.socket), None);
+                let silence = Silence::new(&self.pool, &connection.socket, None);
                 let response = exclusively(&mut connection, request, &context.progress, until);
                 let response = silence.ended(response.await)?;
-                let reply = self.read(response, key, until).await;
+                let reply = self.read(response, &connection.socket, key, until).await;
                 if reply.ending == Ending::Complete {
                     self.pool.keep(connection);
                 }
@@ -153,18 +174,18 @@ impl Http {
             } => {
                 let request = self.target.for_http2(request);
                 let claim = Claim::new(&context.progress);
-                let silence = Silence::new(&self.pool, socket, Some(&user));
+                let silence = Silence::new(&self.pool, &socket, Some(&user));
                 let sent = within(until, pin!(sender.try_send_request(request))).await;
                 let sent = sent.ok_or_else(|| Failure::timed_out(Reached::Sent));
                 let sent = silence.ended(sent)?;
                 let response = sent.map_err(|failed| {
                     let failure = claim.failed(failed);
-                    if failure.ending {
+                    if failure.fault == Fault::Stale {
                         self.pool.forget(&user);
                     }
                     failure
                 })?;
-                Ok(self.read(response, key, until).await)
+                Ok(self.read(response, &socket, key, until).await)
             }
         }
     }
@@ -174,10 +195,18 @@ impl Http {
         self.pool.renew();
     }
 
-    async fn read(&self, response: Response<Incoming>, key: &Key, until: Option<Instant>) -> Reply {
+    async fn read(
+        &self,
+        response: Response<Incoming>,
+        socket: &Socket,
+        key: &Key,
+        until: Option<Instant>,
+    ) -> Reply {
+        socket.heard();
         let (head, body) = response.into_parts();
         let limit = self.target.max_response_bytes;
-        let (body, ending) = reply::read(&head.headers, body, limit, until).await;
+        let (body, ending) =
+            reply::read(&head.headers, body, limit, until, || socket.heard()).await;
         Reply {
             status: head.status,
             retry_after: reply::retry_after(&head.headers),
@@ -196,16 +225,26 @@ async fn exclusively(
     until: Option<Instant>,
 ) -> Result<Response<Incoming>, Failure> {
     let evidence = Evidence::new(&connection.socket, progress);
+    let lost = |fault, cause| Failure {
+        reached: evidence.reached(),
+        fault,
+        cause,
+    };
+    // hyper may not be done with one that was handed on just now.
+    if let Err(closed) = connection.sender.ready().await {
+        return Err(lost(Fault::Stale, closed.into()));
+    }
     // Its future is gone with this statement: what has not left by the next one never does.
     let sent = within(until, pin!(connection.sender.try_send_request(request))).await;
     match sent {
         Some(Ok(response)) => Ok(response),
-        Some(Err(failed)) => Err(Failure {
-            reached: evidence.reached(),
-            timed_out: false,
-            ending: evidence.reached() == Reached::Connected,
-            cause: failed.into_error().into(),
-        }),
+        Some(Err(failed)) => {
+            let fault = match evidence.reached() {
+                Reached::Connected => Fault::Stale,
+                Reached::Nothing | Reached::Sent | Reached::Head | Reached::Body => Fault::Lost,
+            };
+            Err(lost(fault, failed.into_error().into()))
+        }
         None => Err(Failure::timed_out(evidence.reached())),
     }
 }
@@ -214,8 +253,7 @@ impl Failure {
     fn unconnected(cause: Source) -> Self {
         Self {
             reached: Reached::Nothing,
-            timed_out: false,
-            ending: false,
+            fault: Fault::Lost,
             cause,
         }
     }
@@ -223,8 +261,7 @@ impl Failure {
     pub(super) fn timed_out(reached: Reached) -> Self {
         Self {
             reached,
-            timed_out: true,
-            ending: false,
+            fault: Fault::TimeUp,
             cause: "no reply within the time of an attempt".into(),
         }
     }

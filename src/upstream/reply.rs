@@ -23,14 +23,15 @@ use crate::rest::Ending;
 const MAX_MEMBERS: usize = 16;
 
 /// Reads a body up to the cap, and stops reading there or at `until`. The cap holds for what was
-/// unpacked too, so that a small reply can't become a large one.
+/// unpacked too, so that a small reply can't become a large one. Says so for each part that came.
 pub(super) async fn read(
     headers: &HeaderMap,
     body: Incoming,
     limit: usize,
     until: Option<Instant>,
+    heard: impl Fn(),
 ) -> (Bytes, Ending) {
-    let (body, ending) = collect(body, limit, until).await;
+    let (body, ending) = collect(body, limit, until, heard).await;
     match headers.get(CONTENT_ENCODING) {
         Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"gzip") => {
             unpack(&body, ending, limit)
@@ -39,7 +40,12 @@ pub(super) async fn read(
     }
 }
 
-async fn collect(mut body: Incoming, limit: usize, until: Option<Instant>) -> (Bytes, Ending) {
+async fn collect(
+    mut body: Incoming,
+    limit: usize,
+    until: Option<Instant>,
+    heard: impl Fn(),
+) -> (Bytes, Ending) {
     // Nearly every body comes in one piece, which needs no copy.
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
@@ -52,6 +58,7 @@ async fn collect(mut body: Incoming, limit: usize, until: Option<Instant>) -> (B
             Some(None) => break Ending::Complete,
             Some(Some(Err(_))) | None => break Ending::CutShort,
         };
+        heard();
         let room = limit - first.len() - rest.len();
         let fits = chunk.len() <= room;
         chunk.truncate(room);

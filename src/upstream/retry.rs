@@ -11,7 +11,7 @@ use http::StatusCode;
 
 use crate::rest::{Effect, Ending, Reply};
 
-use super::http::Failure;
+use super::http::{Failure, Fault};
 
 /// How far an attempt got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,8 +111,13 @@ pub(super) fn decide(effect: Effect, reached: Reached, outcome: Outcome, means: 
 /// How an attempt ended, in the decision's terms.
 pub(super) fn outcome(ended: &Result<Reply, Failure>) -> (Reached, Outcome) {
     match ended {
-        Err(failure) if failure.timed_out => (failure.reached, Outcome::TimedOut),
-        Err(failure) => (failure.reached, Outcome::Lost),
+        Err(failure) => {
+            let outcome = match failure.fault {
+                Fault::TimeUp => Outcome::TimedOut,
+                Fault::Stale | Fault::Lost => Outcome::Lost,
+            };
+            (failure.reached, outcome)
+        }
         // A success that was lost on its way back. A refusal needs no more than its status.
         Ok(reply) if reply.ending == Ending::CutShort && reply.status.is_success() => {
             (Reached::Head, Outcome::Lost)

@@ -6,6 +6,7 @@
 use std::{
     fmt, io,
     mem::MaybeUninit,
+    net::IpAddr,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -18,22 +19,35 @@ use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
+    time::Instant,
 };
+
+/// Bytes that a server may send of which no call takes any: interim answers (1xx) and frames of HTTP/2
+/// without end stop here. Twice what [`WINDOW`](super::dial::WINDOW) lets a server send of replies
+/// before calls take them.
+const MAX_UNHEARD: u64 = 2 << 20;
 
 /// A connection, shared by the task that drives it and by whoever has to know what became of it.
 /// One worker's: the lock is never waited for.
 pub(super) struct Socket {
     stream: Mutex<TcpStream>,
+    /// The other end: OnboardFlow, or the proxy.
+    pub(super) peer: Option<IpAddr>,
+    pub(super) opened: Instant,
     writes: AtomicU64,
-    reads: AtomicU64,
+    received: AtomicU64,
+    heard: AtomicU64,
 }
 
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> Arc<Self> {
         Arc::new(Self {
+            peer: stream.peer_addr().ok().map(|address| address.ip()),
+            opened: Instant::now(),
             stream: Mutex::new(stream),
             writes: AtomicU64::new(0),
-            reads: AtomicU64::new(0),
+            received: AtomicU64::new(0),
+            heard: AtomicU64::new(0),
         })
     }
 
@@ -42,9 +56,19 @@ impl Socket {
         self.writes.load(Ordering::Relaxed)
     }
 
-    /// How many reads brought bytes. Where it stands still, nothing came back.
-    pub(super) fn reads(&self) -> u64 {
-        self.reads.load(Ordering::Relaxed)
+    /// How many bytes came. Where it stands still, nothing came back.
+    pub(super) fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// A call took a reply, or a part of one.
+    pub(super) fn heard(&self) {
+        self.heard.store(self.received(), Ordering::Relaxed);
+    }
+
+    /// Whether there was a reply on it.
+    pub(super) fn has_answered(&self) -> bool {
+        self.heard.load(Ordering::Relaxed) > 0
     }
 
     /// Whether the peer has neither closed the connection nor said anything that was not asked
@@ -82,10 +106,15 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let socket = &*self.0;
+        if socket.received() - socket.heard.load(Ordering::Relaxed) > MAX_UNHEARD {
+            return Poll::Ready(Err(io::Error::other("too much was sent that is no reply")));
+        }
         let before = buffer.filled().len();
-        let read = Pin::new(&mut *self.0.stream()).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.0.reads.fetch_add(1, Ordering::Relaxed);
+        let read = Pin::new(&mut *socket.stream()).poll_read(cx, buffer);
+        let came = u64::try_from(buffer.filled().len() - before).unwrap_or(u64::MAX);
+        if came > 0 {
+            socket.received.fetch_add(came, Ordering::Relaxed);
         }
         read
     }

@@ -4,3 +4,4 @@ mod connections;
 mod faults;
 mod guards;
 mod http2;
+mod warm;

@@ -28,7 +28,7 @@ pub use self::{
     gateway::{Config, Gateway},
     http::{http, http_with},
     http2::{Http2, Manner, acceptor},
-    upstream::{Received, Upstream, nobody, response},
+    upstream::{Received, Upstream, nobody, read_request, response},
 };
 
 /// The key that gateways under test hold. Unmistakable, so that a leak can be found.

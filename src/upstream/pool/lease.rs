@@ -1,29 +1,28 @@
 //! What a call gets from the pool: a connection, or a part in one.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
-use tokio::time::Instant;
 
+use super::kept::User;
 use crate::upstream::socket::Socket;
 
 /// A connection for one request.
 #[derive(Debug)]
 pub(in super::super) struct Lease {
     pub(in super::super) channel: Channel,
-    /// Whether it was kept: then the server may have closed it.
-    pub(in super::super) reused: bool,
+    pub(in super::super) origin: Origin,
 }
 
-impl Lease {
-    pub(super) fn of_new(channel: Channel) -> Self {
-        Self {
-            channel,
-            reused: false,
-        }
-    }
+/// Where a lease is from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in super::super) enum Origin {
+    /// Dialled just now.
+    New,
+    /// Kept: the server may have closed it.
+    Kept,
 }
 
 /// What a lease gives a request to.
@@ -34,9 +33,9 @@ pub(in super::super) enum Channel {
     /// Shared with other requests.
     Shared {
         sender: http2::SendRequest<Full<Bytes>>,
-        socket: Weak<Socket>,
+        socket: Arc<Socket>,
         /// Names the connection, and is dropped when the request is over.
-        user: Arc<()>,
+        user: User,
     },
 }
 
@@ -45,6 +44,4 @@ pub(in super::super) enum Channel {
 pub(in super::super) struct Exclusive {
     pub(in super::super) sender: http1::SendRequest<Full<Bytes>>,
     pub(in super::super) socket: Arc<Socket>,
-    pub(super) opened: Instant,
-    pub(super) epoch: u32,
 }

@@ -62,8 +62,10 @@ pub enum Fault {
     ClosesBetween,
     /// 204, where the event is asked for.
     NoContent,
-    /// `102 Processing`, again and again.
+    /// `102 Processing`, again and again, as fast as it is read.
     EndlessInterim,
+    /// The first connection is answered once, and then says nothing. Those after it are answered.
+    FallsSilent,
     /// A body of 40,000 gzip members, each of which holds nothing.
     GzipMembers,
     /// The event of another customer.
@@ -71,7 +73,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Refuses,
         Self::ClosesAtOnce,
         Self::ClosesWithinTheRequest,
@@ -92,6 +94,7 @@ impl Fault {
         Self::ClosesBetween,
         Self::NoContent,
         Self::EndlessInterim,
+        Self::FallsSilent,
         Self::GzipMembers,
         Self::AnothersAnswer,
     ];
@@ -144,10 +147,14 @@ pub struct Faulty {
 impl Faulty {
     /// Every connection meets this fault.
     pub fn start(fault: Fault, chance: Chance) -> Self {
-        if fault == Fault::Refuses {
-            return Self::nobody();
+        match fault {
+            Fault::Refuses => Self::nobody(),
+            Fault::FallsSilent => {
+                let mut next = fault;
+                Self::with(move || (std::mem::replace(&mut next, Fault::Continue), chance))
+            }
+            _ => Self::with(move || (fault, chance)),
         }
-        Self::with(move || (fault, chance))
     }
 
     /// A connection meets what comes next.
@@ -293,10 +300,13 @@ async fn answer_badly(
             Ok(())
         }
         Fault::NoContent => stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").await,
-        Fault::EndlessInterim => loop {
-            stream.write_all(b"HTTP/1.1 102 Processing\r\n\r\n").await?;
-            sleep(Duration::from_millis(5)).await;
-        },
+        Fault::EndlessInterim => endless_interim(&mut stream).await,
+        Fault::FallsSilent => {
+            stream.write_all(&whole).await?;
+            loop {
+                read(&mut stream, seen, usize::MAX).await?;
+            }
+        }
         Fault::GzipMembers => gzip_members(&mut stream).await,
         Fault::AnothersAnswer => {
             let anothers = EVENT.replace("cus_123XYZ", "cus_another");
@@ -312,6 +322,14 @@ async fn gzip_members(stream: &mut TcpStream) -> std::io::Result<()> {
     let head =
         format!("HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: {length}\r\n\r\n");
     stream.write_all(&[head.as_bytes(), &body].concat()).await
+}
+
+async fn endless_interim(stream: &mut TcpStream) -> std::io::Result<()> {
+    let padding = "a".repeat(4096);
+    let interim = format!("HTTP/1.1 102 Processing\r\nx-padding: {padding}\r\n\r\n");
+    loop {
+        stream.write_all(interim.as_bytes()).await?;
+    }
 }
 
 async fn endless(stream: &mut TcpStream) -> std::io::Result<()> {

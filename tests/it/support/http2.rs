@@ -58,6 +58,8 @@ pub enum Manner {
     AllowsNoBytes,
     /// Answers so many requests on the first connection, and says nothing there any more.
     FallsSilent(usize),
+    /// Answers with `102 Processing`, again and again, as fast as it is read.
+    AnswersInInterim,
 }
 
 impl Manner {
@@ -72,7 +74,8 @@ impl Manner {
             | Self::HangsUp
             | Self::TakesAndGoesAway
             | Self::ResetsTheStream
-            | Self::FallsSilent(_) => &[],
+            | Self::FallsSilent(_)
+            | Self::AnswersInInterim => &[],
         }
     }
 }
@@ -244,6 +247,11 @@ async fn answer(stream: &mut Stream, manner: Manner, id: u32) -> std::io::Result
             write(stream, GOAWAY, 0, 0, &payload).await?;
             return Ok(ControlFlow::Break(()));
         }
+        Manner::AnswersInInterim => loop {
+            // `:status: 102`, and `x-p` with 8000 bytes.
+            let head = [&b"\x08\x03102\x00\x03x-p\x7f\xc1\x3d"[..], &[b'a'; 8000]].concat();
+            write(stream, HEADERS, END_HEADERS, id, &head).await?;
+        },
         Manner::ResetsTheStream => write(stream, RST_STREAM, 0, id, &reason).await?,
         Manner::Answers
         | Manner::Refuses(_)
