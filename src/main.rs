@@ -275,7 +275,7 @@ async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
         scheme: AuthScheme::Token,
     };
     let upstream = UpstreamConfig {
-        max_response_bytes: config.max_response_bytes,
+        max_response_bytes: config.process.max_response_bytes,
         // Each call meets what its site key names, whatever calls before it met.
         breaker: None,
         heed_retry_after: false,

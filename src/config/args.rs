@@ -1,30 +1,32 @@
-//! The command line, as clap reads it. [`super`] checks what was read.
+//! The command line, as clap reads it: each flag with its words and its default. [`super`] checks what
+//! goes together.
 
 #![expect(clippy::doc_markdown, reason = "these comments are what --help prints")]
 
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{
-    Arg, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
+    Arg, ArgAction, Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum,
     error::ErrorKind,
 };
 use http::uri::Authority;
-
-use crate::callers::Name;
+use tracing_subscriber::filter::Targets;
 
 use super::{
+    CallerConfig, ConnectionConfig, Effective, Exports, ImportConfig, RELOAD_INTERVAL,
     callers::{CallerArgs, caller_name},
     checked::{
-        Checked, Problems, address, authority, boolean, checked, choice, duration, proven, size,
-        timeout, variable,
+        Problems, address, authority, boolean, choice, count, defaults, duration, size, timeout,
+        variable,
     },
-    import::ImportArgs,
+    granted_cpus,
     ledger::{LedgerArgs, PlaceArgs, RetentionArgs},
-    listener::{ConnectionArgs, TlsArgs},
+    listener::TlsArgs,
+    log_filter,
     misread::{Unread, mend, note_unknown_variables, variable_of},
-    telemetry::Effective,
     upstream::UpstreamArgs,
 };
+use crate::{callers::Name, pem::TlsFiles};
 
 /// A gRPC gateway in front of OnboardFlow's Customers REST API.
 ///
@@ -47,9 +49,9 @@ pub enum Command {
     /// Serve gRPC, and call OnboardFlow with the API key in ONBOARDFLOW_TOKEN or --token-file.
     Serve(Box<ServeArgs>),
     /// Serve gRPC in front of an emulated OnboardFlow, in one process with nothing to configure.
-    Sandbox(SandboxArgs),
+    Sandbox(Box<SandboxConfig>),
     /// Send the rows of files to a running gateway.
-    Import(ImportArgs),
+    Import(Box<ImportConfig>),
     /// List, settle or forget what the ledger holds.
     Ledger(LedgerArgs),
     /// Ask a gateway for its health, and exit with 0 if it is SERVING.
@@ -74,8 +76,8 @@ pub struct CallersArgs {
     #[arg(value_name = "FILE")]
     pub(super) file: PathBuf,
     /// A caller, as the file would name it.
-    #[arg(long, value_name = "NAME", value_parser = checked(caller_name))]
-    pub(super) caller: Option<Checked<Name>>,
+    #[arg(long, value_name = "NAME", value_parser = caller_name)]
+    pub(super) caller: Option<Name>,
     /// The key of a site that it would use.
     #[arg(long, value_name = "KEY", requires = "caller")]
     pub(super) site: Option<String>,
@@ -87,51 +89,37 @@ pub struct CallersArgs {
 /// Flags of `serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Address for gRPC.
-    #[arg(long, value_name = "ADDR", default_value = "[::]:50051", value_parser = checked(address))]
-    pub(super) listen: Checked<SocketAddr>,
-    /// Address for the admin port: /livez, /readyz, /metrics, /config, /log, and grpc.health.v1 in
-    /// plaintext.
-    #[arg(long, value_name = "ADDR", default_value = "[::]:9090", value_parser = checked(address))]
-    pub(super) admin_listen: Checked<SocketAddr>,
+    #[command(flatten)]
+    pub(super) process: ProcessConfig,
+    #[command(flatten)]
+    pub(super) tls: TlsArgs,
+    #[command(flatten)]
+    pub(super) callers: CallerArgs,
     #[command(flatten)]
     pub(super) upstream: UpstreamArgs,
     #[command(flatten)]
     pub(super) ledger: PlaceArgs,
     #[command(flatten)]
     pub(super) retention: RetentionArgs,
-    #[command(flatten)]
-    pub(super) tls: TlsArgs,
-    #[command(flatten)]
-    pub(super) callers: CallerArgs,
-    /// Time between the signal to stop, which makes health NOT_SERVING, and the end of accepting
-    /// connections: as long as load balancers take to notice.
-    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = checked(duration))]
-    pub(super) drain_delay: Checked<Duration>,
-    #[command(flatten)]
-    pub(super) shared: SharedArgs,
 }
 
-/// Flags of `sandbox`.
+/// Everything that `sandbox` needs.
 #[derive(Debug, Args)]
-pub struct SandboxArgs {
-    /// Address for gRPC.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:50051", value_parser = checked(address))]
-    pub(super) listen: Checked<SocketAddr>,
-    /// Address for the admin port: /livez, /readyz, /metrics, /config, /log, and grpc.health.v1 in
-    /// plaintext.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:9090", value_parser = checked(address))]
-    pub(super) admin_listen: Checked<SocketAddr>,
+#[command(
+    mut_arg("listen", |arg| arg.default_value("127.0.0.1:50051")),
+    mut_arg("admin_listen", |arg| arg.default_value("127.0.0.1:9090")),
+    mut_arg("drain_delay", |arg| arg.default_value("0s").help(
+        "Time between the signal to stop and the end of accepting connections. Nobody balances load over \
+         sandboxes")),
+)]
+pub struct SandboxConfig {
+    /// The process around the gateway.
+    #[command(flatten)]
+    pub process: ProcessConfig,
     /// Address for the emulated REST API, to call it with curl. A free port of 127.0.0.1 unless
     /// given.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", hide_default_value = true, value_parser = checked(address))]
-    pub(super) rest_listen: Checked<SocketAddr>,
-    /// Time between the signal to stop and the end of accepting connections. Nobody balances load
-    /// over sandboxes.
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = checked(duration))]
-    pub(super) drain_delay: Checked<Duration>,
-    #[command(flatten)]
-    pub(super) shared: SharedArgs,
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0", hide_default_value = true, value_parser = address)]
+    pub rest_listen: SocketAddr,
 }
 
 /// Flags of `healthcheck`.
@@ -139,40 +127,93 @@ pub struct SandboxArgs {
 pub struct HealthcheckArgs {
     /// Host and port of a gateway's admin port, or of its gRPC port where that is in plaintext
     /// [default: the port of ONBOARDFLOW_ADMIN_LISTEN, or else 127.0.0.1:9090]
-    #[arg(value_name = "ADDR", value_parser = checked(authority))]
-    pub(super) address: Option<Checked<Authority>>,
+    #[arg(value_name = "ADDR", value_parser = authority)]
+    pub(super) address: Option<Authority>,
 }
 
-/// Flags that `serve` and `sandbox` have alike, defaults included.
-#[derive(Debug, Args)]
-pub(super) struct SharedArgs {
-    /// Deadline of calls that come without one.
-    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = checked(timeout))]
-    pub(super) default_timeout: Checked<Duration>,
-    /// Cap on the deadline of calls that come with one.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = checked(timeout))]
-    pub(super) max_timeout: Checked<Duration>,
-    /// Largest request message, after decompression.
-    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = checked(size))]
-    pub(super) max_request_bytes: Checked<usize>,
-    /// Largest reply body that is read from OnboardFlow, after decompression.
-    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = checked(size))]
-    pub(super) max_response_bytes: Checked<usize>,
-    /// Serve gRPC reflection, which grpcurl and other tools need.
-    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = checked(boolean))]
-    pub(super) reflection: Checked<bool>,
+/// What a gateway needs whatever it calls: the flags that `serve` and `sandbox` have alike.
+#[derive(Clone, Debug, Args)]
+pub struct ProcessConfig {
+    /// Address for gRPC.
+    #[arg(long, value_name = "ADDR", default_value = "[::]:50051", value_parser = address)]
+    pub listen: SocketAddr,
+    /// Address for the admin port: /livez, /readyz, /metrics, /config, /log, and grpc.health.v1 in
+    /// plaintext.
+    #[arg(long, value_name = "ADDR", default_value = "[::]:9090", value_parser = address)]
+    pub admin_listen: SocketAddr,
+    /// How callers are served.
     #[command(flatten)]
-    pub(super) connections: ConnectionArgs,
+    pub server: ServerConfig,
+    /// Largest reply body that is read from OnboardFlow, after decompression.
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = size)]
+    pub max_response_bytes: usize,
+    /// What is logged.
+    #[command(flatten)]
+    pub log: LogConfig,
+    /// Which of traces and metrics are sent.
+    #[arg(skip)]
+    pub exports: Exports,
+}
+
+/// How callers are served.
+#[derive(Clone, Debug, Args)]
+pub struct ServerConfig {
+    /// Deadline of calls that come without one.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
+    pub default_timeout: Duration,
+    /// Cap on the deadline of calls that come with one.
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = timeout)]
+    pub max_timeout: Duration,
+    /// Largest request message, after decompression.
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = size)]
+    pub max_request_bytes: usize,
+    /// Serve gRPC reflection, which grpcurl and other tools need.
+    #[arg(long, value_name = "BOOL", default_value = "true", value_parser = boolean, action = ArgAction::Set)]
+    pub reflection: bool,
+    /// Threads that serve connections [default: the CPUs granted]
+    #[arg(long, value_name = "COUNT", default_value_t = granted_cpus(), hide_default_value = true, value_parser = count::<usize>)]
+    pub workers: usize,
+    /// Calls at once, over all workers, a quarter of them on one connection or by one caller; more are
+    /// refused.
+    #[arg(long, value_name = "COUNT", default_value = "1024", value_parser = count::<usize>)]
+    pub max_in_flight: usize,
+    /// How a connection lives.
+    #[command(flatten)]
+    pub connections: ConnectionConfig,
+    /// The files for TLS, or none for plaintext.
+    #[arg(skip)]
+    pub tls: Option<TlsFiles>,
+    /// Who may call.
+    #[arg(skip)]
+    pub callers: CallerConfig,
+    /// Time between looks at the files of both, for a change.
+    #[arg(skip = RELOAD_INTERVAL)]
+    pub reload_interval: Duration,
+    /// Time between the signal to stop, which makes health NOT_SERVING, and the end of accepting
+    /// connections: as long as load balancers take to notice.
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    pub drain_delay: Duration,
     /// Longest wait for calls in flight once no more connections are accepted. The process ends
     /// after it whatever happens.
-    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = checked(duration))]
-    pub(super) drain_timeout: Checked<Duration>,
+    #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
+    pub drain_timeout: Duration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        defaults()
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Args)]
+pub struct LogConfig {
     /// Format of the log on standard error; `auto` is text on a terminal and JSON elsewhere.
-    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = checked(choice::<LogFormat>))]
-    pub(super) log_format: Checked<LogFormat>,
+    #[arg(long = "log-format", value_name = "FORMAT", default_value = "auto", value_parser = choice::<LogFormat>)]
+    pub format: LogFormat,
     /// What to log: a level, also by target, as in `info,onboardflow_gateway=debug`.
-    #[arg(long, value_name = "FILTER", default_value = "info")]
-    pub(super) log: String,
+    #[arg(long = "log", value_name = "FILTER", default_value = "info", value_parser = log_filter)]
+    pub filter: Targets,
 }
 
 /// Format of the log.
@@ -201,23 +242,11 @@ impl Command {
     }
 }
 
-impl Default for ServeArgs {
-    /// What clap reads when no flag is given: so each default stands in one place, with its flag.
-    fn default() -> Self {
-        let command = Self::augment_args(clap::Command::new("serve"));
-        proven(
-            command
-                .try_get_matches_from(["serve"])
-                .and_then(|matches| Self::from_arg_matches(&matches)),
-        )
-    }
-}
-
 impl Cli {
     /// Reads a command line, and the environment for what it leaves out. Where anything in them is
     /// misread, all else that is wrong with the configuration is told too.
     pub fn read(args: impl IntoIterator<Item = OsString>) -> Result<Self, Unread> {
-        let mut command = Self::command_with_variables();
+        let (mut command, mut unusable) = (Self::command_with_variables(&[]), Vec::new());
         let mut args: Vec<_> = args.into_iter().collect();
         let mut problems = Problems::default();
         note_unknown_variables(&command, &mut problems);
@@ -228,9 +257,10 @@ impl Cli {
                     return Err(Unread::Other(error));
                 }
                 Err(error) => {
-                    if !mend(&error, &mut args, &mut problems) {
+                    if !mend(&error, &mut args, &mut unusable, &mut problems) {
                         return Err(Unread::Configuration(problems));
                     }
+                    command = Self::command_with_variables(&unusable);
                 }
             }
         };
@@ -257,10 +287,10 @@ impl Cli {
         )
     }
 
-    /// Every flag, with its variable where that is set. Help shows the rule in place of the
+    /// Every flag, with its variable where that is set and not unusable. Help shows the rule in place of the
     /// variables, as it would show what they hold.
-    fn command_with_variables() -> clap::Command {
-        fn with_variable(arg: Arg) -> Arg {
+    fn command_with_variables(unusable: &[String]) -> clap::Command {
+        let with_variable = |arg: Arg| {
             let Some(flag) = arg
                 .get_long()
                 .filter(|flag| !matches!(*flag, "help" | "version"))
@@ -271,11 +301,12 @@ impl Cli {
             // So that -1 is a bad value, and no unknown flag.
             let is_switch = !arg.get_action().takes_values();
             let arg = arg.allow_negative_numbers(!is_switch);
-            match variable(&name) {
+            let is_usable = !unusable.iter().any(|flag| variable_of(flag) == name);
+            match variable(&name).filter(|_| is_usable) {
                 Some(_) => arg.env(name).hide_env(true),
                 None => arg,
             }
-        }
+        };
         Self::command().mut_subcommands(|command| command.mut_args(with_variable))
     }
 }

@@ -8,11 +8,10 @@
 use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
-use url::Url;
 
 use super::{
     CallersArgs,
-    checked::{Checked, Noted, Problems, checked},
+    checked::{Checked, Problems},
     tokens::{Endpoint, FetchTimes, HttpKeys, JwtConfig, KeySource, issuer_url},
 };
 use crate::{
@@ -28,8 +27,8 @@ pub(super) struct CallerArgs {
     #[arg(long, value_name = "FILE")]
     jwks_file: Option<PathBuf>,
     /// The same set of keys by HTTPS: fetched at the start, and again before it is out of date.
-    #[arg(long, value_name = "URL", value_parser = checked(issuer_url))]
-    jwks_url: Option<Checked<Url>>,
+    #[arg(long, value_name = "URL")]
+    jwks_url: Option<String>,
     /// OpenID Connect issuer: names the URL of its keys by discovery, and is the issuer that a token
     /// must name.
     #[arg(long, value_name = "URL")]
@@ -130,10 +129,7 @@ impl CallersArgs {
                 format_args!("must be one of {}", method_names().join(", ")),
             );
         }
-        let caller = self
-            .caller
-            .and_then(|caller| problems.check("caller", caller));
-        let question = caller.map(|caller| Question {
+        let question = self.caller.map(|caller| Question {
             caller,
             site: self.site,
             method: self.method,
@@ -159,11 +155,8 @@ pub(super) fn caller_name(text: &str) -> Checked<Name> {
 impl CallerArgs {
     pub(super) fn check(&self, beside: &Beside, problems: &mut Problems) -> Option<CallerConfig> {
         let jwt = self.jwt(beside, problems);
-        let rules = self.rules(beside, problems);
-        Some(CallerConfig {
-            jwt: jwt.ok()?,
-            rules: rules?,
-        })
+        let rules = self.rules(beside, problems)?;
+        Some(CallerConfig { jwt, rules })
     }
 
     /// The flag that names the keys, where there is one.
@@ -185,11 +178,17 @@ impl CallerArgs {
     }
 
     /// How tokens are checked, where they are demanded.
-    fn jwt(&self, beside: &Beside, problems: &mut Problems) -> Result<Option<JwtConfig>, Noted> {
+    fn jwt(&self, beside: &Beside, problems: &mut Problems) -> Option<JwtConfig> {
         let flag = self.keys_flag(problems);
         self.check_fetching(flag, problems);
         let Some(flag) = flag else {
-            return self.without_keys(problems).map(|()| None);
+            if self.jwt_issuer.is_some() || self.jwt_audience.is_some() {
+                problems.add(
+                    "jwks-file",
+                    "is required with --jwt-issuer and --jwt-audience, or --jwks-url or --oidc-issuer in its place",
+                );
+            }
+            return None;
         };
         if beside.passes_authorization_on {
             problems.add(
@@ -207,22 +206,11 @@ impl CallerArgs {
             problems.add("jwt-audience", format_args!("is required with --{flag}"));
         }
         let keys = self.keys(problems);
-        Ok(Some(JwtConfig {
-            keys: keys.ok_or(Noted)?,
-            issuer: issuer.ok_or(Noted)?,
-            audience: audience.ok_or(Noted)?,
-        }))
-    }
-
-    fn without_keys(&self, problems: &mut Problems) -> Result<(), Noted> {
-        if self.jwt_issuer.is_none() && self.jwt_audience.is_none() {
-            return Ok(());
-        }
-        problems.add(
-            "jwks-file",
-            "is required with --jwt-issuer and --jwt-audience, or --jwks-url or --oidc-issuer in its place",
-        );
-        Err(Noted)
+        Some(JwtConfig {
+            keys: keys?,
+            issuer: issuer?,
+            audience: audience?,
+        })
     }
 
     fn check_fetching(&self, flag: Option<&str>, problems: &mut Problems) {
@@ -267,7 +255,7 @@ impl CallerArgs {
             return Some(KeySource::File(file.clone()));
         }
         let endpoint = match (&self.jwks_url, &self.oidc_issuer) {
-            (Some(url), _) => Endpoint::Jwks(problems.check("jwks-url", url.clone())?),
+            (Some(url), _) => Endpoint::Jwks(problems.check("jwks-url", issuer_url(url))?),
             (None, Some(issuer)) => {
                 problems.check("oidc-issuer", issuer_url(issuer))?;
                 Endpoint::Issuer(issuer.clone())
@@ -315,7 +303,7 @@ impl CallerArgs {
             path: path.clone(),
             daily_quota: beside.daily_quota,
         };
-        problems.note("callers-file", file.read().map(drop))?;
+        problems.check("callers-file", file.read().map(drop))?;
         Some(RulesConfig::File(file))
     }
 }

@@ -1,12 +1,11 @@
-//! Values from the command line and the environment, checked so that every problem is told at once.
-//!
-//! clap stops at the first value that it can't parse, and prints that value, which may be a key put
-//! in the wrong place. So its parsers here always succeed, with a [`Checked`] that remembers what
-//! is wrong; [`Problems`] collects them, by flag and never by value.
+//! Values from the command line and the environment, and everything that is wrong with them: told at once,
+//! by flag and never by value, which may be a key put in the wrong place. Knows no flag.
 
-use std::{convert::Infallible, env, ffi::OsString, fmt, net::SocketAddr, time::Duration};
+use std::{
+    env, ffi::OsString, fmt, net::SocketAddr, ops::RangeBounds, str::FromStr, time::Duration,
+};
 
-use clap::ValueEnum;
+use clap::{Args, Command, ValueEnum};
 use http::uri::Authority;
 use url::Url;
 
@@ -14,9 +13,6 @@ use super::{Effective, misread::variable_of};
 
 /// A value, or why it isn't one.
 pub(super) type Checked<T> = Result<T, &'static str>;
-
-/// What is wrong stands among the problems already.
-pub(super) struct Noted;
 
 /// The value of a flag's default, which is one.
 #[expect(
@@ -27,14 +23,12 @@ pub(super) fn proven<T, E: fmt::Debug>(value: Result<T, E>) -> T {
     value.expect("a flag's default must be a value of it")
 }
 
-/// The value of a flag, noting what is wrong with it. A field has its flag's name, so no name is written
-/// twice.
-macro_rules! check {
-    ($problems:expr, $args:ident.$field:ident) => {
-        $problems.check(stringify!($field), $args.$field)
-    };
+/// What the flags say when nobody gives them: so each default stands in one place, with its flag.
+pub(super) fn defaults<T: Args>() -> T {
+    let command = T::augment_args(Command::new(""));
+    let matches = command.try_get_matches_from([""]);
+    proven(matches.and_then(|matches| T::from_arg_matches(&matches)))
 }
-pub(super) use check;
 
 /// Everything that is wrong with a configuration.
 #[derive(Debug, Default)]
@@ -56,10 +50,10 @@ enum Named {
 }
 
 impl Problems {
-    /// Notes a problem with a flag, named as it is or as its field.
+    /// Notes a problem with a flag.
     pub(super) fn add(&mut self, flag: &str, problem: impl fmt::Display) {
         self.0.push(Problem {
-            name: Named::Flag(flag.replace('_', "-")),
+            name: Named::Flag(flag.to_owned()),
             what: problem.to_string(),
         });
     }
@@ -94,21 +88,17 @@ impl Problems {
     }
 
     /// The value, if it is one; notes the problem otherwise.
-    pub(super) fn check<T>(&mut self, flag: &str, value: Checked<T>) -> Option<T> {
+    pub(super) fn check<T>(
+        &mut self,
+        flag: &str,
+        value: Result<T, impl fmt::Display>,
+    ) -> Option<T> {
         value.map_err(|problem| self.add(flag, problem)).ok()
     }
 
-    /// The same, of a problem that has words of its own.
-    pub(super) fn note<T>(&mut self, flag: &str, value: Result<T, String>) -> Option<T> {
-        value.map_err(|problem| self.add(flag, problem)).ok()
-    }
-
-    /// What was built from values that were all there, or all that is wrong.
+    /// What was built, or all that is wrong with it.
     pub(super) fn finish<T>(self, config: Option<T>) -> Result<T, Self> {
-        match config {
-            Some(config) if self.0.is_empty() => Ok(config),
-            Some(_) | None => Err(self),
-        }
+        config.filter(|_| self.is_empty()).ok_or(self)
     }
 }
 
@@ -130,13 +120,6 @@ pub(super) fn variable(name: &str) -> Option<OsString> {
     #[expect(clippy::disallowed_methods, reason = "this is config")]
     let value = env::var_os(name);
     value.filter(|value| !value.is_empty())
-}
-
-/// A parser that never fails, as clap takes it, of one that says what is wrong.
-pub(super) fn checked<T>(
-    parse: fn(&str) -> Checked<T>,
-) -> impl Fn(&str) -> Result<Checked<T>, Infallible> + Clone {
-    move |text| Ok(parse(text))
 }
 
 pub(super) fn address(text: &str) -> Checked<SocketAddr> {
@@ -171,11 +154,15 @@ pub(super) fn timeout(text: &str) -> Checked<Duration> {
     }
 }
 
+/// A number in this range.
+fn number<T: FromStr + PartialOrd>(text: &str, range: impl RangeBounds<T>) -> Option<T> {
+    text.parse().ok().filter(|number| range.contains(number))
+}
+
 /// A number of things, at least one.
-pub(super) fn count(text: &str) -> Checked<usize> {
-    text.parse()
-        .ok()
-        .filter(|count| (1..=1 << 20).contains(count))
+pub(super) fn count<T: FromStr + PartialOrd + From<u8> + TryFrom<u32>>(text: &str) -> Checked<T> {
+    number(text, T::from(1)..)
+        .filter(|count| T::try_from(1 << 20).is_ok_and(|most| *count <= most))
         .ok_or("must be a whole number from 1 to 1048576")
 }
 
@@ -186,20 +173,17 @@ pub(super) fn choice<T: ValueEnum>(text: &str) -> Checked<T> {
 
 /// A number of attempts.
 pub(super) fn attempts(text: &str) -> Checked<u32> {
-    let number = text.parse().ok().filter(|number| (1..=10).contains(number));
-    number.ok_or("must be a number from 1 to 10")
+    number(text, 1..=10).ok_or("must be a number from 1 to 10")
 }
 
 /// A number of connections that are kept ready.
 pub(super) fn warm_connections(text: &str) -> Checked<usize> {
-    let number = text.parse().ok().filter(|number| *number <= 16);
-    number.ok_or("must be a number from 0 to 16")
+    number(text, ..=16).ok_or("must be a number from 0 to 16")
 }
 
 /// A number of calls.
 pub(super) fn quota(text: &str) -> Checked<u64> {
-    let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or("must be a number above zero")
+    number(text, 1..).ok_or("must be a number above zero")
 }
 
 pub(super) fn boolean(text: &str) -> Checked<bool> {

@@ -17,7 +17,7 @@ use clap::{ArgGroup, Args, Subcommand};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::checked::{Checked, Problems, checked, timeout, variable};
+use super::checked::{Checked, Problems, timeout, variable};
 
 /// Bytes that the file with a URL may have.
 const MAX_URL: u64 = 4096;
@@ -28,8 +28,8 @@ pub(super) struct PlaceArgs {
     /// Ledger that makes writes with a request_id safe to repeat: sqlite:FILE for one instance, or
     /// postgres://USER@HOST/DATABASE for several. Off unless given. A URL with a password belongs
     /// into --ledger-file or ONBOARDFLOW_LEDGER.
-    #[arg(long, global = true, value_name = "PLACE", value_parser = checked(Location::parse))]
-    pub(super) ledger: Option<Checked<Location>>,
+    #[arg(long, global = true, value_name = "PLACE")]
+    pub(super) ledger: Option<SecretString>,
     /// File that holds what --ledger would.
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) ledger_file: Option<PathBuf>,
@@ -39,8 +39,8 @@ pub(super) struct PlaceArgs {
 #[derive(Debug, Args)]
 pub(super) struct RetentionArgs {
     /// How long the ledger remembers a request_id.
-    #[arg(long, global = true, value_name = "DURATION", default_value = "72h", value_parser = checked(timeout))]
-    pub(super) ledger_retention: Checked<Duration>,
+    #[arg(long, global = true, value_name = "DURATION", default_value = "72h", value_parser = timeout)]
+    pub(super) ledger_retention: Duration,
 }
 
 /// Flags of `ledger`.
@@ -98,16 +98,13 @@ impl LedgerArgs {
             problems.add("ledger", "is required, or --ledger-file");
         }
         let location = self.place.check(&mut problems);
-        let retention = problems.check("ledger-retention", self.retention.ledger_retention);
-        let config = location
-            .zip(retention)
-            .map(|(location, retention)| LedgerCommand {
-                ledger: LedgerConfig {
-                    location,
-                    retention,
-                },
-                action: self.action,
-            });
+        let config = location.map(|location| LedgerCommand {
+            ledger: LedgerConfig {
+                location,
+                retention: self.retention.ledger_retention,
+            },
+            action: self.action,
+        });
         problems.finish(config)
     }
 }
@@ -136,6 +133,7 @@ impl PlaceArgs {
             }
             (None, Some(file)) => problems.check("ledger-file", read(&file)),
             (Some(location), None) => {
+                let location = Location::parse(location.expose_secret());
                 let location = problems.check("ledger", location)?;
                 // Everybody on the machine reads a command line.
                 if location.has_password() && !location.is_from_environment() {

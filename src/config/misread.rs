@@ -1,9 +1,10 @@
 //! What is wrong with a command line and its variables as such: names that nobody knows, values that are
-//! missing. clap stops at the first of them, so each is noted and taken out, and the rest is read again.
+//! missing or can't be parsed. clap stops at the first of them, so each is noted and taken out, and the rest
+//! is read again. Knows no flag.
 //!
 //! Names are told, values never: a value may be a key in the wrong place.
 
-use std::{env, ffi::OsString};
+use std::{env, error::Error as _, ffi::OsString};
 
 use clap::{
     Arg, Command,
@@ -33,9 +34,14 @@ pub(super) fn variable_of(flag: &str) -> String {
     format!("{PREFIX}{}", flag.replace('-', "_").to_uppercase())
 }
 
-/// Notes what the error is about, and mends the arguments, so that what else is wrong can be found.
-/// False where no more can be found.
-pub(super) fn mend(error: &clap::Error, args: &mut Vec<OsString>, problems: &mut Problems) -> bool {
+/// Notes what the error is about, and mends the arguments, so that what else is wrong can be found. A flag
+/// whose variable can't be used goes to `unusable`. False where no more can be found.
+pub(super) fn mend(
+    error: &clap::Error,
+    args: &mut Vec<OsString>,
+    unusable: &mut Vec<String>,
+    problems: &mut Problems,
+) -> bool {
     let named = text(error, ContextKind::InvalidArg);
     let named = named.split([' ', '=']).next().unwrap_or_default();
     match error.kind() {
@@ -59,7 +65,7 @@ pub(super) fn mend(error: &clap::Error, args: &mut Vec<OsString>, problems: &mut
             }
             replace(args, named, "")
         }
-        // The parsers of values succeed whatever they are given (`checked`).
+        ErrorKind::ValueValidation => bad_value(error, named, args, unusable, problems),
         ErrorKind::InvalidValue => {
             problems.add_named(shown(named), "needs a value");
             replace(args, named, "")
@@ -73,6 +79,40 @@ pub(super) fn mend(error: &clap::Error, args: &mut Vec<OsString>, problems: &mut
             false
         }
     }
+}
+
+/// Notes why a value can't be parsed, in our parser's words, and takes it out: of the arguments, or else it
+/// is its variable's.
+fn bad_value(
+    error: &clap::Error,
+    named: &str,
+    args: &mut Vec<OsString>,
+    unusable: &mut Vec<String>,
+    problems: &mut Problems,
+) -> bool {
+    let problem = error.source().map(ToString::to_string).unwrap_or_default();
+    let Some(flag) = named.strip_prefix("--") else {
+        problems.add_named(named.trim_matches(['[', ']', '<', '>', '.']), problem);
+        return false;
+    };
+    let value = text(error, ContextKind::InvalidValue);
+    let whole = format!("{named}={value}");
+    let given = |at: &usize| {
+        let follows = args.get(at + 1).map(|next| next.to_string_lossy());
+        args[*at].to_string_lossy() == whole
+            || (args[*at] == named && follows.is_some_and(|next| next == value))
+    };
+    if let Some(at) = (1..args.len()).rev().find(given) {
+        problems.add(flag, problem);
+        let last = if args[at] == named { at + 1 } else { at };
+        args.drain(at..=last);
+    } else if unusable.iter().any(|other| other == flag) {
+        return false;
+    } else {
+        problems.add_named(&variable_of(flag), problem);
+        unusable.push(flag.to_owned());
+    }
+    true
 }
 
 /// Notes each variable that no flag of any command knows.

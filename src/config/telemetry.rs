@@ -8,10 +8,7 @@ use percent_encoding::percent_decode_str;
 use serde::Serialize;
 use url::Url;
 
-use super::{
-    Problems,
-    checked::{self, Noted},
-};
+use super::{Problems, checked};
 
 /// Longest time that an export may take, where the environment does not say.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -19,7 +16,7 @@ const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 const EXPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Whether calls are traced, and whether metrics are sent too.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Exports {
     /// Whether spans are sent by OTLP. The exporter reads the rest of `OTEL_*` itself.
     pub traces: bool,
@@ -29,17 +26,14 @@ pub struct Exports {
 
 impl Exports {
     /// What the environment asks for, by OpenTelemetry's standard variables.
-    pub(super) fn check(problems: &mut Problems) -> Option<Self> {
+    pub(super) fn check(problems: &mut Problems) -> Self {
         let traces = Signal("TRACES").endpoint(&["none"], problems);
         let metrics = Signal("METRICS").endpoint(&["none", "prometheus"], problems);
-        let metrics = match metrics.ok()? {
-            Some(endpoint) => Some(Signal("METRICS").export(endpoint, problems)?),
-            None => None,
-        };
-        Some(Self {
-            traces: traces.ok()?.is_some(),
-            metrics,
-        })
+        let metrics = metrics.map(|endpoint| Signal("METRICS").export(endpoint, problems));
+        Self {
+            traces: traces.is_some(),
+            metrics: metrics.flatten(),
+        }
     }
 }
 
@@ -68,7 +62,7 @@ impl Signal {
     }
 
     /// Where it is sent by OTLP, if it is.
-    fn endpoint(self, others: &[&str], problems: &mut Problems) -> Result<Option<Url>, Noted> {
+    fn endpoint(self, others: &[&str], problems: &mut Problems) -> Option<Url> {
         let name = format!("OTEL_{}_EXPORTER", self.0);
         let is_disabled =
             variable("OTEL_SDK_DISABLED").is_some_and(|on| on.eq_ignore_ascii_case("true"));
@@ -81,11 +75,11 @@ impl Signal {
                     &name,
                     format_args!("must be otlp or {}", others.join(" or ")),
                 );
-                return Err(Noted);
+                false
             }
         };
         if is_disabled || !is_wanted {
-            return Ok(None);
+            return None;
         }
         if self
             .variable("PROTOCOL")
@@ -95,7 +89,7 @@ impl Signal {
                 "OTEL_EXPORTER_OTLP_PROTOCOL",
                 "must be http/protobuf, the only one that the gateway speaks",
             );
-            return Err(Noted);
+            return None;
         }
         let endpoint = self.url();
         if endpoint.is_none() {
@@ -104,7 +98,7 @@ impl Signal {
                 "must be an http or https URL",
             );
         }
-        endpoint.map(Some).ok_or(Noted)
+        endpoint
     }
 
     /// The URL of the signal itself is taken as it is, the common one gets the signal's path.
