@@ -176,6 +176,8 @@ impl Upstream {
         let ended = self
             .attempt(call, key, effect, context, counted, most)
             .await?;
+        let sample = self.shared.metrics.samples_fields();
+        let sample = sample.then(|| ended.reply.clone());
         let decoded = Op::decode(ended.reply).map_err(|mut error| {
             translate::redact(&mut error, call, &key.authorization);
             if is_our_key(error.kind) {
@@ -190,8 +192,8 @@ impl Upstream {
             let lost = lost.because("the reply names another record: it is another call's");
             return Err(lost.after(ended.earlier));
         }
-        for path in &decoded.unknown_fields {
-            self.shared.metrics.unknown_field(path);
+        for path in sample.iter().flat_map(Op::unknown_fields) {
+            self.shared.metrics.unknown_field(&path);
         }
         Ok(decoded.message)
     }

@@ -5,7 +5,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
 };
 
 use prometheus_client::{
@@ -21,11 +24,15 @@ const MAX_LENGTH: usize = 80;
 /// What stands for all others.
 const OTHER: &str = "_OTHER";
 
+/// One reply in so many is looked at, the first one among them: an API that has grown has in all of them.
+const SAMPLE: u32 = 64;
+
 /// Unknown fields by path.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnknownFields {
     family: Family<[(&'static str, String); 1], Counter>,
     by_path: Arc<Mutex<HashMap<String, Counter>>>,
+    replies: Arc<AtomicU32>,
 }
 
 impl UnknownFields {
@@ -33,10 +40,15 @@ impl UnknownFields {
         let fields = Self::default();
         registry.register(
             "reply_unknown_fields",
-            "Fields of OnboardFlow's replies that the gateway does not know, by path",
+            "Fields that the gateway does not know, by path, in one of 64 replies of OnboardFlow",
             fields.family.clone(),
         );
         fields
+    }
+
+    /// Whether the reply that has come is one of the sample.
+    pub(super) fn samples(&self) -> bool {
+        self.replies.fetch_add(1, Relaxed).is_multiple_of(SAMPLE)
     }
 
     /// Counts a field.
@@ -64,7 +76,7 @@ impl UnknownFields {
 }
 
 /// A path that a programmer chose, such as `data.event_meta.version`, with `*` for each index of an
-/// array, and without the `?` that `serde_ignored` has for each optional value on the way.
+/// array.
 pub(super) fn safe(path: &str) -> Option<String> {
     if path.len() > MAX_LENGTH {
         return None;
@@ -77,7 +89,7 @@ pub(super) fn safe(path: &str) -> Option<String> {
             && segment.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
         is_name.then(|| segment.to_owned())
     };
-    let segments: Option<Vec<_>> = path.split('.').filter(|&s| s != "?").map(segment).collect();
+    let segments: Option<Vec<_>> = path.split('.').map(segment).collect();
     Some(segments?.join("."))
 }
 
@@ -88,7 +100,7 @@ mod tests {
     #[test]
     fn only_names_are_told() {
         assert_eq!(
-            safe("data.?.event_meta.?.version").as_deref(),
+            safe("data.event_meta.version").as_deref(),
             Some("data.event_meta.version")
         );
         assert_eq!(

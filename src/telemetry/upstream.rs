@@ -9,13 +9,13 @@ use std::{
 use http::{Method, StatusCode};
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 use url::Url;
 
 use crate::rest::Call;
 
-use super::{calls::Labels, histogram::Histogram, unknown_fields::UnknownFields};
+use super::{add, add_seconds, calls::Labels, histogram::Histogram, unknown_fields::UnknownFields};
 
 /// What the circuit breaker does with calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,39 +52,33 @@ pub struct UpstreamMetrics {
 
 impl UpstreamMetrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register_with_unit(
+        let duration = add_seconds(
+            registry,
             "http_client_request_duration",
             "How long attempts at OnboardFlow took",
-            Unit::Seconds,
-            metrics.duration.clone(),
         );
         let own = registry.sub_registry_with_prefix("onboardflow_gateway");
-        own.register(
-            "upstream_attempts_in_flight",
-            "Attempts at OnboardFlow that are under way",
-            metrics.in_flight.clone(),
-        );
-        own.register(
-            "upstream_retries",
-            "Attempts that failed where another was thought of, by cause and by what came of it",
-            metrics.retries.clone(),
-        );
-        own.register(
-            "circuit_breaker_state",
-            "1 for the state that the circuit breaker is in",
-            metrics.breaker.clone(),
-        );
-        Self {
+        let metrics = Self {
+            duration,
+            in_flight: add(
+                own,
+                "upstream_attempts_in_flight",
+                "Attempts at OnboardFlow that are under way",
+            ),
+            retries: add(
+                own,
+                "upstream_retries",
+                "Attempts that failed where another was thought of, by cause and by what came of it",
+            ),
+            breaker: add(
+                own,
+                "circuit_breaker_state",
+                "1 for the state that the circuit breaker is in",
+            ),
             unknown_fields: UnknownFields::new(own),
-            ..metrics
-        }
-        .at_rest()
-    }
-
-    fn at_rest(self) -> Self {
-        self.breaker(BreakerState::Closed);
-        self
+        };
+        metrics.breaker(BreakerState::Closed);
+        metrics
     }
 
     /// The handles for attempts at this server.
@@ -121,6 +115,12 @@ impl UpstreamMetrics {
                 .get_or_create(&[("state", other.name())])
                 .set(i64::from(other == state));
         }
+    }
+
+    /// Whether a reply is to be asked for fields that the gateway doesn't know.
+    #[must_use]
+    pub fn samples_fields(&self) -> bool {
+        self.unknown_fields.samples()
     }
 
     /// Counts a field of a reply that the gateway doesn't know.

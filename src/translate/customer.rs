@@ -50,6 +50,10 @@ impl Operation for Create {
         let decoded = decode(&reply, Self::INTENT.effect, field_path)?;
         Ok(decoded.map(|event| CreateCustomerResponse { event }))
     }
+
+    fn unknown_fields(reply: &Reply) -> Vec<String> {
+        envelope::unknown_fields::<Meta<EventDataJson>>(reply)
+    }
 }
 
 /// `UpdateCustomer`: `PUT /api/v1/customer/`.
@@ -72,6 +76,10 @@ impl Operation for Update {
     fn decode(reply: Reply) -> Result<Decoded<UpdateCustomerResponse>, Error> {
         let decoded = decode(&reply, Self::INTENT.effect, field_path)?;
         Ok(decoded.map(|event| UpdateCustomerResponse { event }))
+    }
+
+    fn unknown_fields(reply: &Reply) -> Vec<String> {
+        envelope::unknown_fields::<Meta<EventDataJson>>(reply)
     }
 }
 
@@ -122,6 +130,10 @@ impl Operation for Delete {
         };
         let decoded = decode(&reply, Self::INTENT.effect, same_name)?;
         Ok(decoded.map(|event| DeleteCustomerResponse { event }))
+    }
+
+    fn unknown_fields(reply: &Reply) -> Vec<String> {
+        envelope::unknown_fields::<Meta<EventDataJson>>(reply)
     }
 }
 
@@ -307,18 +319,7 @@ fn decode(
     effect: Effect,
     field_path: FieldPaths,
 ) -> Result<Decoded<Option<CustomerEvent>>, Error> {
-    let Decoded {
-        message,
-        names: _,
-        unknown_fields,
-    } = envelope::open(reply, effect, field_path)?;
-    let message = message.map(customer_event).transpose();
-    let message = message.map_err(|error| error.with_status(reply.status))?;
-    Ok(Decoded {
-        names: message.as_ref().map(names).unwrap_or_default(),
-        message,
-        unknown_fields,
-    })
+    envelope::decode(reply, effect, field_path, customer_event, names)
 }
 
 fn names(event: &CustomerEvent) -> Names {

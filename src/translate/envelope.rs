@@ -13,12 +13,15 @@ use super::{
     json::FromJson,
     rejection,
     time::{Millis, Seconds, whole_number},
-    unknown,
 };
 use crate::{
     error::{Answer, Error},
     rest::{Effect, Ending, Names, Reply},
 };
+
+/// Most unknown fields that one reply is asked for, and bytes of the path of each.
+const MAX_UNKNOWN: usize = 16;
+const MAX_UNKNOWN_PATH: usize = 256;
 
 /// The envelope. Any field may be missing or null.
 #[derive(Debug, Deserialize)]
@@ -57,6 +60,39 @@ pub(super) struct Meta<D> {
     pub(super) created: Option<Seconds>,
 }
 
+/// Reads the event of a successful reply, as a message, and the records that it names.
+pub(super) fn decode<M: DeserializeOwned, E>(
+    reply: &Reply,
+    effect: Effect,
+    field_paths: rejection::FieldPaths,
+    read: fn(Event<M>) -> Result<E, Error>,
+    names: fn(&E) -> Names,
+) -> Result<Decoded<Option<E>>, Error> {
+    let event = open(reply, effect, field_paths)?.map(read).transpose();
+    let message = event.map_err(|error| error.with_status(reply.status))?;
+    Ok(Decoded {
+        names: message.as_ref().map(names).unwrap_or_default(),
+        message,
+    })
+}
+
+/// The paths of fields that have no place in the envelope or the event. In an open object, each field is as
+/// good as any other.
+pub(super) fn unknown_fields<M: DeserializeOwned>(reply: &Reply) -> Vec<String> {
+    let mut unknown = Vec::new();
+    let mut json = serde_json::Deserializer::from_slice(&reply.body);
+    let note = |path: serde_ignored::Path<'_>| {
+        if unknown.len() < MAX_UNKNOWN {
+            // `?` stands for each optional value on the way.
+            let path = path.to_string().replace(".?", "");
+            unknown.push(path[..path.floor_char_boundary(MAX_UNKNOWN_PATH)].to_owned());
+        }
+    };
+    // What can't be read isn't a success.
+    let _ = serde_ignored::deserialize::<_, _, Envelope<M>>(&mut json, note);
+    unknown
+}
+
 /// Reads the event of a successful reply, and everything else as the failure that it is. There is
 /// always an event where the effect asks for one.
 ///
@@ -65,14 +101,10 @@ pub(super) fn open<M: DeserializeOwned>(
     reply: &Reply,
     effect: Effect,
     field_paths: rejection::FieldPaths,
-) -> Result<Decoded<Option<Event<M>>>, Error> {
+) -> Result<Option<Event<M>>, Error> {
     let says_nothing = reply.ending == Ending::Complete && reply.body.is_empty();
     if reply.status.is_success() && says_nothing && !effect.answers_with_event() {
-        return Ok(Decoded {
-            message: None,
-            names: Names::default(),
-            unknown_fields: Vec::new(),
-        });
+        return Ok(None);
     }
     if let Some(answer) = Answer::of_status(reply.status, effect, reply.key_holder) {
         return Err(rejection::error(answer, reply, field_paths));
@@ -83,15 +115,11 @@ pub(super) fn open<M: DeserializeOwned>(
             return Err(unreadable(reply, parsed.err(), field_paths));
         }
     };
-    match opened.message {
+    match opened {
         Envelope {
             success: Some(true),
             data,
-        } if data.is_some() || !effect.answers_with_event() => Ok(Decoded {
-            message: data,
-            names: opened.names,
-            unknown_fields: opened.unknown_fields,
-        }),
+        } if data.is_some() || !effect.answers_with_event() => Ok(data),
         Envelope {
             success: Some(true),
             data: _,
@@ -104,18 +132,14 @@ pub(super) fn open<M: DeserializeOwned>(
     .map_err(|error| error.with_status(reply.status))
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<Decoded<T>, serde_json::Error> {
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
     // Checked as a whole, which is quicker than string by string.
     let text = str::from_utf8(body).map_err(|_| de::Error::custom("not UTF-8"))?;
-    let mut json = serde_json::Deserializer::from_str(text);
-    let mut unknown_fields = Vec::new();
-    let message = unknown::deserialize(&mut json, &mut unknown_fields)?;
-    json.end()?;
-    Ok(Decoded {
-        message,
-        names: Names::default(),
-        unknown_fields,
-    })
+    // serde would take the list of its fields for an envelope, too.
+    if !text.trim_start().starts_with('{') {
+        return Err(de::Error::custom("not an object"));
+    }
+    serde_json::from_str(text)
 }
 
 /// A success by its status that doesn't parse. As much as can be read of it still says what became
@@ -219,7 +243,7 @@ mod tests {
             key_holder: crate::rest::KeyHolder::Gateway,
         };
         match open::<IgnoredAny>(&reply, effect, |_| None) {
-            Ok(decoded) => Ok(decoded.message.is_some()),
+            Ok(event) => Ok(event.is_some()),
             Err(Error {
                 kind: Kind::Answered(answer),
                 ..

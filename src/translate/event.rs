@@ -70,18 +70,13 @@ impl Operation for Record {
     }
 
     fn decode(reply: Reply) -> Result<Decoded<RecordEventResponse>, Error> {
-        let Decoded {
-            message,
-            names: _,
-            unknown_fields,
-        } = envelope::open(&reply, Self::INTENT.effect, field_path)?;
-        let event = message.map(recorded_event).transpose();
-        let event = event.map_err(|error| error.with_status(reply.status))?;
-        Ok(Decoded {
-            names: event.as_ref().map(names).unwrap_or_default(),
-            message: RecordEventResponse { event },
-            unknown_fields,
-        })
+        let effect = Self::INTENT.effect;
+        let decoded = envelope::decode(&reply, effect, field_path, recorded_event, names)?;
+        Ok(decoded.map(|event| RecordEventResponse { event }))
+    }
+
+    fn unknown_fields(reply: &Reply) -> Vec<String> {
+        envelope::unknown_fields::<FromJson>(reply)
     }
 }
 

@@ -54,6 +54,10 @@ impl Operation for Create {
         let decoded = decode(&reply, Self::INTENT.effect)?;
         Ok(decoded.map(|event| CreateSubscriptionResponse { event }))
     }
+
+    fn unknown_fields(reply: &Reply) -> Vec<String> {
+        envelope::unknown_fields::<Meta<EventDataJson>>(reply)
+    }
 }
 
 /// `UpdateSubscription`: `PUT /api/v1/subscription/`.
@@ -82,6 +86,10 @@ impl Operation for Update {
     fn decode(reply: Reply) -> Result<Decoded<UpdateSubscriptionResponse>, Error> {
         let decoded = decode(&reply, Self::INTENT.effect)?;
         Ok(decoded.map(|event| UpdateSubscriptionResponse { event }))
+    }
+
+    fn unknown_fields(reply: &Reply) -> Vec<String> {
+        envelope::unknown_fields::<Meta<EventDataJson>>(reply)
     }
 }
 
@@ -265,18 +273,7 @@ struct SubscriptionJson {
 }
 
 fn decode(reply: &Reply, effect: Effect) -> Result<Decoded<Option<SubscriptionEvent>>, Error> {
-    let Decoded {
-        message,
-        names: _,
-        unknown_fields,
-    } = envelope::open(reply, effect, field_path)?;
-    let message = message.map(subscription_event).transpose();
-    let message = message.map_err(|error| error.with_status(reply.status))?;
-    Ok(Decoded {
-        names: message.as_ref().map(names).unwrap_or_default(),
-        message,
-        unknown_fields,
-    })
+    envelope::decode(reply, effect, field_path, subscription_event, names)
 }
 
 fn names(event: &SubscriptionEvent) -> Names {

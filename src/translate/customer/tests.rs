@@ -126,13 +126,14 @@ proptest! {
     fn encode_then_decode_keeps_every_field(request in any_request()) {
         let call = Create::encode(request.clone()).unwrap();
         let body = event_of(&call).to_string();
-        let decoded = Create::decode(reply(StatusCode::OK, body, Ending::Complete)).unwrap();
+        let reply = reply(StatusCode::OK, body, Ending::Complete);
+        prop_assert_eq!(Create::unknown_fields(&reply), Vec::<String>::new());
+        let decoded = Create::decode(reply).unwrap();
         let event = decoded.message.event.unwrap();
         let whole_seconds = request.event_date.map(|date| Timestamp { nanos: 0, ..date });
         let meta = event.event_meta.unwrap();
         let data = meta.data.unwrap();
 
-        prop_assert!(decoded.unknown_fields.is_empty());
         prop_assert_eq!(event.site_hash, request.site_key);
         prop_assert_eq!(event.event_date, whole_seconds);
         prop_assert_eq!(meta.created, whole_seconds);
@@ -191,9 +192,26 @@ fn every_status_has_a_code_and_none_invites_a_blind_retry_of_a_create() {
 #[test]
 fn fields_that_are_not_known_are_named() {
     let body = r#"{"success":true,"data":{"id":1,"new":{"a":1},"event_meta":{"data":{"customer":{"plan":"x"}}}}}"#;
-    let decoded = Create::decode(reply(StatusCode::OK, body, Ending::Complete)).unwrap();
+    let reply = reply(StatusCode::OK, body, Ending::Complete);
     assert_eq!(
-        decoded.unknown_fields,
+        Create::unknown_fields(&reply),
         ["data.new", "data.event_meta.data.customer.plan"]
     );
+}
+
+#[test]
+fn unknown_fields_are_bounded_in_number_and_length() {
+    let long = "x".repeat(100_000);
+    let fields: Vec<String> = (0..100).map(|n| format!(r#""{n}{long}":{n}"#)).collect();
+    let body = format!(r#"{{"success":true,"data":{{{}}}}}"#, fields.join(","));
+    let unknown = Create::unknown_fields(&reply(StatusCode::OK, body, Ending::Complete));
+    assert_eq!(unknown.len(), 16);
+    assert!(unknown.iter().all(|path| path.len() <= 256));
+}
+
+#[test]
+fn an_envelope_is_an_object() {
+    for body in ["[true,{}]", "[]", "1", "null", ""] {
+        Create::decode(reply(StatusCode::OK, body, Ending::Complete)).unwrap_err();
+    }
 }
