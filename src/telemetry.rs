@@ -32,7 +32,7 @@ use prometheus_client::{
         text,
     },
     metrics::info::Info,
-    registry::Registry,
+    registry::{Metric, Registry, Unit},
 };
 
 pub(crate) use self::calls::code_name;
@@ -40,7 +40,7 @@ pub use self::{
     attempt::Attempt,
     callers::CallerMetrics,
     calls::{Calls, Method},
-    connections::{Closed, Connections, OpenConnection, WorkerConnections},
+    connections::{Closed, Connections, Open, WorkerConnections},
     ledger::{LedgerAnswer, LedgerMetrics},
     outward::{Census, DialReason, DialResult, OutwardConnections},
     secrets::{Secret, Secrets},
@@ -136,6 +136,20 @@ impl Metrics {
         text::encode(&mut text, &registry)?;
         Ok(text)
     }
+}
+
+/// Adds an instrument, at zero, and returns a handle of it.
+fn add<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let instrument = M::default();
+    registry.register(name, help, instrument.clone());
+    instrument
+}
+
+/// The same of one that is in seconds.
+fn add_seconds<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let instrument = M::default();
+    registry.register_with_unit(name, help, Unit::Seconds, instrument.clone());
+    instrument
 }
 
 impl Default for Metrics {

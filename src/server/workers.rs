@@ -19,7 +19,7 @@ use super::{
     connection::Connections, crowd::Seat, router::Router, router::Shared, signals::Signals,
     tls::Tls,
 };
-use crate::telemetry::{OpenConnection, WorkerConnections};
+use crate::telemetry::{Open, WorkerConnections};
 
 /// The workers, as the acceptor knows them.
 pub(super) struct Workers {
@@ -36,7 +36,7 @@ struct Inbox {
 /// A connection on its way to its worker.
 struct Arriving {
     stream: net::TcpStream,
-    open: OpenConnection,
+    open: Open,
     seat: Arc<Seat>,
 }
 

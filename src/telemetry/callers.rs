@@ -7,6 +7,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::add;
 use crate::{
     callers::{Caller, Rules},
     error::{Kind, Refusal},
@@ -17,7 +18,7 @@ type ByReason = Family<(CallerLabel, [(&'static str, &'static str); 1]), Counter
 type CallerLabel = [(&'static str, Arc<str>); 1];
 
 /// Calls by caller.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct CallerMetrics {
     calls: ByCaller,
     refusals: ByReason,
@@ -31,18 +32,19 @@ const OWN: [Refusal; 2] = [Refusal::CallerNotAllowed, Refusal::CallerQuotaSpent]
 
 impl CallerMetrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register(
-            "caller_calls",
-            "Calls of a caller of --callers-file, by the name of its entry",
-            metrics.calls.clone(),
-        );
-        registry.register(
-            "caller_refusals",
-            "Calls of a caller of --callers-file that the gateway refused, with nothing sent to OnboardFlow",
-            metrics.refusals.clone(),
-        );
-        metrics
+        Self {
+            calls: add(
+                registry,
+                "caller_calls",
+                "Calls of a caller of --callers-file, by the name of its entry",
+            ),
+            refusals: add(
+                registry,
+                "caller_refusals",
+                "Calls of a caller of --callers-file that the gateway refused, with nothing sent to OnboardFlow",
+            ),
+            rules: Arc::default(),
+        }
     }
 
     /// Has a series for each caller of these rules, and none for others.

@@ -9,12 +9,13 @@ use std::{
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 use prost_types::{MethodDescriptorProto, MethodOptions, method_options::IdempotencyLevel};
 use tonic::Code;
 
 use super::{
+    add, add_seconds,
     histogram::Histogram,
     rows::{self, Told},
 };
@@ -98,7 +99,7 @@ pub struct Method {
 }
 
 /// The families that every method has a part in.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 struct Families {
     started: Family<Labels, Counter>,
     handled: Family<Labels, Counter>,
@@ -114,11 +115,10 @@ impl Calls {
         let methods = methods(&families);
         let failures = families.failures;
         let own = registry.sub_registry_with_prefix("onboardflow_gateway");
-        let refusals = Family::<Labels, Counter>::default();
-        own.register(
+        let refusals: Family<Labels, Counter> = add(
+            own,
             "refusals",
             "Calls that the gateway refused, with nothing sent to OnboardFlow",
-            refusals.clone(),
         );
         let refusals = Refusal::ALL.map(|refusal| {
             let reason = Kind::Refused(refusal).row().reason;
@@ -210,34 +210,29 @@ impl Method {
 
 impl Families {
     fn register(registry: &mut Registry) -> Self {
-        let families = Self::default();
-        registry.register_with_unit(
-            "rpc_server_call_duration",
-            "How long calls took, from their headers to the response's",
-            Unit::Seconds,
-            families.duration.clone(),
-        );
-        registry.register(
-            "grpc_server_started",
-            "Calls that began",
-            families.started.clone(),
-        );
-        registry.register(
-            "grpc_server_handled",
-            "Calls that are over, by code",
-            families.handled.clone(),
-        );
-        registry.register(
-            "onboardflow_gateway_calls_in_flight",
-            "Calls that are under way",
-            families.in_flight.clone(),
-        );
-        registry.register(
-            "onboardflow_gateway_failures",
-            "Calls that failed, by code, reason and what became of the write",
-            families.failures.clone(),
-        );
-        families
+        Self {
+            duration: add_seconds(
+                registry,
+                "rpc_server_call_duration",
+                "How long calls took, from their headers to the response's",
+            ),
+            started: add(registry, "grpc_server_started", "Calls that began"),
+            handled: add(
+                registry,
+                "grpc_server_handled",
+                "Calls that are over, by code",
+            ),
+            in_flight: add(
+                registry,
+                "onboardflow_gateway_calls_in_flight",
+                "Calls that are under way",
+            ),
+            failures: add(
+                registry,
+                "onboardflow_gateway_failures",
+                "Calls that failed, by code, reason and what became of the write",
+            ),
+        }
     }
 
     fn method(

@@ -5,6 +5,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use super::add;
+
 /// Why a connection ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
@@ -62,7 +64,7 @@ impl Closed {
 type ByWorker<M> = Family<[(&'static str, usize); 1], M>;
 
 /// Metrics of callers' connections.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Connections {
     open: ByWorker<Gauge>,
     opened: ByWorker<Counter>,
@@ -81,42 +83,39 @@ pub struct WorkerConnections {
 
 impl Connections {
     pub(super) fn new(registry: &mut Registry) -> Self {
-        let reasons = Family::<[(&'static str, &'static str); 1], Counter>::default();
-        let connections = Self {
-            closed: Closed::ALL.map(|why| reasons.get_or_create_owned(&[("reason", why.name())])),
-            ..Self::default()
-        };
-        registry.register(
-            "connections",
-            "Connections of callers that are open",
-            connections.open.clone(),
-        );
-        registry.register(
-            "connections_opened",
-            "Connections that callers opened",
-            connections.opened.clone(),
-        );
-        registry.register(
+        let reasons: Family<[(&'static str, &'static str); 1], Counter> = add(
+            registry,
             "connections_closed",
             "Connections that ended, by reason",
-            reasons,
         );
-        registry.register(
-            "health_calls",
-            "Calls of health and reflection that are open",
-            connections.health.clone(),
-        );
-        registry.register(
-            "health_calls_opened",
-            "Calls of health and reflection",
-            connections.health_opened.clone(),
-        );
-        registry.register(
-            "health_calls_refused",
-            "Calls of health and reflection that were refused, as too many were open",
-            connections.health_refused.clone(),
-        );
-        connections
+        Self {
+            open: add(
+                registry,
+                "connections",
+                "Connections of callers that are open",
+            ),
+            opened: add(
+                registry,
+                "connections_opened",
+                "Connections that callers opened",
+            ),
+            health: add(
+                registry,
+                "health_calls",
+                "Calls of health and reflection that are open",
+            ),
+            health_opened: add(
+                registry,
+                "health_calls_opened",
+                "Calls of health and reflection",
+            ),
+            health_refused: add(
+                registry,
+                "health_calls_refused",
+                "Calls of health and reflection that were refused, as too many were open",
+            ),
+            closed: Closed::ALL.map(|why| reasons.get_or_create_owned(&[("reason", why.name())])),
+        }
     }
 
     /// Those of the worker with this number.
@@ -130,10 +129,9 @@ impl Connections {
 
     /// Counts a call of health or reflection from now until what is returned is dropped.
     #[must_use]
-    pub fn health_opened(&self) -> OpenCall {
+    pub fn health_opened(&self) -> Open {
         self.health_opened.inc();
-        self.health.inc();
-        OpenCall(self.health.clone())
+        Open::of(&self.health)
     }
 
     /// Counts one for which there was no place.
@@ -156,28 +154,24 @@ impl WorkerConnections {
 
     /// Counts a connection from now until what is returned is dropped.
     #[must_use]
-    pub fn opened(&self) -> OpenConnection {
+    pub fn opened(&self) -> Open {
         self.opened.inc();
-        self.open.inc();
-        OpenConnection(self.open.clone())
+        Open::of(&self.open)
     }
 }
 
-/// Counts a connection as open for as long as it lives.
+/// Counts a connection or a call as open for as long as it lives.
 #[derive(Debug)]
-pub struct OpenConnection(Gauge);
+pub struct Open(Gauge);
 
-impl Drop for OpenConnection {
-    fn drop(&mut self) {
-        self.0.dec();
+impl Open {
+    fn of(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
     }
 }
 
-/// Counts a call of health or reflection as open for as long as it lives.
-#[derive(Debug)]
-pub struct OpenCall(Gauge);
-
-impl Drop for OpenCall {
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.dec();
     }

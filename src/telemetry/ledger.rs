@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 
-use super::histogram::Histogram;
+use super::{add, add_seconds, histogram::Histogram};
 
 /// What a write that names itself was told by the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,35 +57,33 @@ pub struct LedgerMetrics {
 
 impl LedgerMetrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register(
-            "ledger_entries",
-            "Writes that the ledger knows, by what is known of them",
-            metrics.entries.clone(),
-        );
-        registry.register_with_unit(
-            "ledger_oldest_unknown_age",
-            "Age of the oldest write whose outcome nobody knows; 0 where there is none",
-            Unit::Seconds,
-            metrics.oldest_unknown.clone(),
-        );
-        registry.register(
-            "ledger_answers",
-            "What writes with a request_id were told by the ledger",
-            metrics.answers.clone(),
-        );
-        registry.register_with_unit(
-            "ledger_operation_duration",
-            "How long work on the ledger took",
-            Unit::Seconds,
-            metrics.duration.clone(),
-        );
-        registry.register(
-            "ledger_up",
-            "1 if the last work on the ledger succeeded",
-            metrics.reachable.clone(),
-        );
-        metrics
+        Self {
+            entries: add(
+                registry,
+                "ledger_entries",
+                "Writes that the ledger knows, by what is known of them",
+            ),
+            oldest_unknown: add_seconds(
+                registry,
+                "ledger_oldest_unknown_age",
+                "Age of the oldest write whose outcome nobody knows; 0 where there is none",
+            ),
+            answers: add(
+                registry,
+                "ledger_answers",
+                "What writes with a request_id were told by the ledger",
+            ),
+            duration: add_seconds(
+                registry,
+                "ledger_operation_duration",
+                "How long work on the ledger took",
+            ),
+            reachable: add(
+                registry,
+                "ledger_up",
+                "1 if the last work on the ledger succeeded",
+            ),
+        }
     }
 
     /// Notes how many writes are in a state.

@@ -4,8 +4,10 @@ use std::time::SystemTime;
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
+
+use super::{add, add_seconds};
 
 /// Something that is read from a file, and read again when the file changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ impl Secret {
 type BySecret<M> = Family<[(&'static str, &'static str); 1], M>;
 
 /// The API key and certificates.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Secrets {
     loaded: BySecret<Gauge>,
     expires: BySecret<Gauge>,
@@ -46,30 +48,28 @@ pub struct Secrets {
 
 impl Secrets {
     pub(super) fn new(registry: &mut Registry) -> Self {
-        let secrets = Self::default();
-        registry.register_with_unit(
-            "secret_loaded_timestamp",
-            "When the API key or certificate in use was read, in Unix time",
-            Unit::Seconds,
-            secrets.loaded.clone(),
-        );
-        registry.register_with_unit(
-            "secret_expires_timestamp",
-            "When the certificate in use expires, in Unix time",
-            Unit::Seconds,
-            secrets.expires.clone(),
-        );
-        registry.register(
-            "secret_stale",
-            "1 while the files hold something that cannot be used, so that what was read before stays in use",
-            secrets.stale.clone(),
-        );
-        registry.register(
-            "secret_reload_failures",
-            "Changed files that could not be used, so that what was read before stays in use",
-            secrets.failures.clone(),
-        );
-        secrets
+        Self {
+            loaded: add_seconds(
+                registry,
+                "secret_loaded_timestamp",
+                "When the API key or certificate in use was read, in Unix time",
+            ),
+            expires: add_seconds(
+                registry,
+                "secret_expires_timestamp",
+                "When the certificate in use expires, in Unix time",
+            ),
+            stale: add(
+                registry,
+                "secret_stale",
+                "1 while the files hold something that cannot be used, so that what was read before stays in use",
+            ),
+            failures: add(
+                registry,
+                "secret_reload_failures",
+                "Changed files that could not be used, so that what was read before stays in use",
+            ),
+        }
     }
 
     /// Notes that a secret was read, and is in use from now on.
