@@ -75,7 +75,7 @@ fn encode(message: &Bytes) {
 fn decode(reply: &Reply) {
     let decoded = Create::decode(reply.clone()).unwrap();
     let mut bytes = bytes::BytesMut::with_capacity(8 << 10); // tonic's buffer
-    decoded.message.encode(&mut bytes).unwrap();
+    decoded.encode(&mut bytes).unwrap();
     black_box(bytes);
 }
 

@@ -354,8 +354,8 @@ impl<'a> Gateway<'a> {
     /// Serves until it is told to stop, and has drained.
     async fn run(self, upstream: Upstream, ledger: Option<Ledger>) -> io::Result<()> {
         let max_bytes = self.config.max_request_bytes;
-        let routes = move || Service::new(upstream.for_worker()).routes(max_bytes);
-        let ended = server::run(self.listener, self.stop, routes, self.config, &self.handles).await;
+        let make = move || Service::new(upstream.for_worker()).services(max_bytes);
+        let ended = server::run(self.listener, self.stop, make, self.config, &self.handles).await;
         if let Some(ledger) = ledger {
             ledger.close().await;
         }

@@ -69,30 +69,33 @@ pub struct Call {
     pub request_id: Option<String>,
 }
 
-/// The ids of the records that a call is about, or that a reply names, by what they are: `customer`.
-/// Empty ids name nothing.
+/// The ids of the records that a call is about, by what they are: `customer`. An empty id names nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names(Vec<(&'static str, String)>);
+pub struct Names([(&'static str, String); MOST_NAMES]);
+
+/// Records that one call is about at most.
+const MOST_NAMES: usize = 2;
 
 impl Names {
     /// These.
     #[must_use]
-    pub fn of<const N: usize>(names: [(&'static str, &str); N]) -> Self {
-        let ids = names.map(|(what, id)| (what, id.trim()));
-        let given = ids.into_iter().filter(|(_, id)| !id.is_empty());
-        Self(given.map(|(what, id)| (what, id.to_owned())).collect())
+    pub fn of<const N: usize>(names: [(&'static str, String); N]) -> Self {
+        const { assert!(N <= MOST_NAMES) };
+        let mut of = Self::default();
+        for (place, name) in of.0.iter_mut().zip(names) {
+            *place = name;
+        }
+        of
     }
 
-    /// Whether a reply that has these names can be one to a call that has those. A reply doesn't have
-    /// to name everything.
+    /// Whether a reply that names these records can be one to the call. It doesn't have to name all.
     #[must_use]
-    pub fn can_answer(&self, call: &Self) -> bool {
-        let differs = |(what, id): &(&str, String)| {
-            call.0
-                .iter()
-                .any(|(asked, expected)| asked == what && expected != id)
-        };
-        !self.0.iter().any(differs)
+    pub fn can_be_answered_by(&self, reply: &[(&str, &str)]) -> bool {
+        self.0.iter().all(|(asked, id)| {
+            let named = reply.iter().find(|(what, _)| what == asked);
+            let (id, named) = (id.trim(), named.map_or("", |(_, id)| id.trim()));
+            id.is_empty() || named.is_empty() || id == named
+        })
     }
 }
 
@@ -137,7 +140,8 @@ mod tests {
 
     #[test]
     fn a_reply_that_names_another_record_is_another_calls() {
-        let call = Names::of([("customer", " cus_1 "), ("subscription", "sub_1")]);
+        let call = [("customer", " cus_1 "), ("subscription", "sub_1")];
+        let call = Names::of(call.map(|(what, id)| (what, id.to_owned())));
         for (customer, subscription, can) in [
             ("cus_1", "sub_1", true),
             (" cus_1", "", true),
@@ -146,9 +150,9 @@ mod tests {
             ("cus_1", "sub_2", false),
             ("", "sub_2", false),
         ] {
-            let reply = Names::of([("customer", customer), ("subscription", subscription)]);
-            assert_eq!(reply.can_answer(&call), can, "{reply:?}");
+            let reply = [("customer", customer), ("subscription", subscription)];
+            assert_eq!(call.can_be_answered_by(&reply), can, "{reply:?}");
         }
-        assert!(Names::of([("user", "u")]).can_answer(&call));
+        assert!(call.can_be_answered_by(&[("user", "u")]));
     }
 }

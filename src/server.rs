@@ -20,6 +20,7 @@ mod message;
 mod places;
 mod rescue;
 mod router;
+mod services;
 mod signals;
 mod streams;
 mod timeout;
@@ -41,10 +42,8 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::{Instant, sleep, sleep_until, timeout_at},
 };
-use tonic::service::Routes;
 use tracing::{info, warn};
 
-pub use self::health::Health;
 use self::{
     callers::Callers,
     crowd::Crowd,
@@ -55,6 +54,7 @@ use self::{
     signals::Signals,
     workers::{Blueprint, Workers},
 };
+pub use self::{health::Health, services::Services};
 use crate::{
     config::ServerConfig,
     telemetry::{Closed, Connections, Telemetry},
@@ -94,7 +94,7 @@ impl Handles {
 pub async fn run(
     listener: TcpListener,
     shutdown: impl Future<Output = ()>,
-    make_routes: impl Fn() -> Routes + Send + Sync + 'static,
+    make_services: impl Fn() -> Services + Send + Sync + 'static,
     config: &ServerConfig,
     handles: &Handles,
 ) -> io::Result<()> {
@@ -116,7 +116,7 @@ pub async fn run(
         .map_err(io::Error::other)?;
     let places = Places::quartered(config.max_in_flight);
     let workers = Workers::start(Blueprint {
-        make_routes,
+        make_services,
         shared: Shared {
             config: config.clone(),
             health: handles.health.clone(),

@@ -1,11 +1,10 @@
-//! The services, as tonic serves them: one line an RPC, and one a service in [`Service::routes`]. What
+//! The services, as tonic serves them: one line an RPC, and one a service in [`Service::services`]. What
 //! the RPCs have in common is [`Service::call`].
 
 use tonic::{
     Request, Response, Status,
     codec::CompressionEncoding::{Gzip, Zstd},
     metadata::MetadataValue,
-    service::Routes,
 };
 
 use crate::{
@@ -14,17 +13,18 @@ use crate::{
     proto::{
         CreateCustomerRequest, CreateCustomerResponse, DeleteCustomerRequest,
         DeleteCustomerResponse, UpdateCustomerRequest, UpdateCustomerResponse,
-        customer_service_server::{CustomerService, CustomerServiceServer},
+        customer_service_server::{self, CustomerService, CustomerServiceServer},
         onboardflow::event::v1::{
             RecordEventRequest, RecordEventResponse,
-            event_service_server::{EventService, EventServiceServer},
+            event_service_server::{self, EventService, EventServiceServer},
         },
         onboardflow::subscription::v1::{
             CreateSubscriptionRequest, CreateSubscriptionResponse, UpdateSubscriptionRequest,
             UpdateSubscriptionResponse,
-            subscription_service_server::{SubscriptionService, SubscriptionServiceServer},
+            subscription_service_server::{self, SubscriptionService, SubscriptionServiceServer},
         },
     },
+    server::Services,
     translate::{Operation, customer, event, subscription},
     upstream::Upstream,
 };
@@ -110,13 +110,23 @@ impl Service {
 
     /// All services of the proto, which take messages up to this size.
     #[must_use]
-    pub fn routes(self, max_request_bytes: usize) -> Routes {
+    pub fn services(self, max_request_bytes: usize) -> Services {
         let customers = CustomerServiceServer::new(self.clone());
         let subscriptions = SubscriptionServiceServer::new(self.clone());
         let events = EventServiceServer::new(self);
-        Routes::new(served!(customers, max_request_bytes))
-            .add_service(served!(subscriptions, max_request_bytes))
-            .add_service(served!(events, max_request_bytes))
+        Services::default()
+            .with(
+                customer_service_server::SERVICE_NAME,
+                served!(customers, max_request_bytes),
+            )
+            .with(
+                subscription_service_server::SERVICE_NAME,
+                served!(subscriptions, max_request_bytes),
+            )
+            .with(
+                event_service_server::SERVICE_NAME,
+                served!(events, max_request_bytes),
+            )
     }
 
     /// Takes the request apart before the future begins, which would hold all of it to its end.

@@ -20,7 +20,7 @@ use serde::Serialize;
 pub use self::redact::redact;
 use crate::{
     error::Error,
-    rest::{Call, Intent, Names, Reply},
+    rest::{Call, Intent, Reply},
 };
 
 /// One RPC's mapping onto one REST call.
@@ -41,30 +41,14 @@ pub trait Operation {
     fn encode(request: Self::Request) -> Result<Call, Error>;
 
     /// What a reply says: a success, or one of [`crate::error::Answer`].
-    fn decode(reply: Reply) -> Result<Decoded<Self::Response>, Error>;
+    fn decode(reply: Reply) -> Result<Self::Response, Error>;
+
+    /// The records that a response names, as [`Call::names`] has them.
+    fn names(response: &Self::Response) -> [(&'static str, &str); 2];
 
     /// Paths of JSON fields of a success that the gateway doesn't know: a sign that the API has grown.
     /// Takes six times as long as `decode`, so it is asked for a sample of the replies.
     fn unknown_fields(reply: &Reply) -> Vec<String>;
-}
-
-/// A reply that was read.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Decoded<T> {
-    /// What the caller gets.
-    pub message: T,
-    /// The records that the reply names.
-    pub names: Names,
-}
-
-impl<T> Decoded<T> {
-    /// The same reply, as another message.
-    fn map<U>(self, into: impl FnOnce(T) -> U) -> Decoded<U> {
-        Decoded {
-            message: into(self.message),
-            names: self.names,
-        }
-    }
 }
 
 /// What the JSON of most calls fits into.

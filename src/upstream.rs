@@ -23,11 +23,12 @@ use ::http::header::InvalidHeaderValue;
 
 pub use self::once::Outcome;
 use self::{
+    attempts::Answered,
     breaker::Breaker,
     credentials::{Key, KeyRing},
     http::Http,
     quota::{Counted, Quota},
-    repeats::{Before, Repeats},
+    repeats::Repeats,
     retry::{Backoff, Budget},
 };
 use crate::{
@@ -154,48 +155,49 @@ impl Upstream {
         let repeats = &self.shared.repeats;
         let may_repeat = Op::INTENT.effect.may_repeat();
         let before = may_repeat.then(|| repeats.before(call, context)).flatten();
-        let ended = self
-            .deliver::<Op>(call, key, context, counted, before)
-            .await;
+        let effect = Op::INTENT.effect;
+        let ended = match self.most_attempts(context, before) {
+            Ok(most) => {
+                let ended = self.attempt(call, key, effect, context, counted, most);
+                let ended = ended.await;
+                ended.and_then(|answered| self.read::<Op>(call, key, answered))
+            }
+            Err(error) => Err(error),
+        };
         if let (Err(error), true) = (&ended, may_repeat) {
             repeats.failed(call, context, error, before);
         }
         ended
     }
 
-    async fn deliver<Op: Operation>(
+    /// The response in a reply, if it is this call's.
+    fn read<Op: Operation>(
         &self,
         call: &Call,
         key: &Key,
-        context: &Context,
-        counted: Option<Counted<'_>>,
-        before: Option<Before>,
+        answered: Answered,
     ) -> Result<Op::Response, Error> {
-        let effect = Op::INTENT.effect;
-        let most = self.most_attempts(context, before)?;
-        let ended = self
-            .attempt(call, key, effect, context, counted, most)
-            .await?;
+        let Answered { reply, earlier } = answered;
         let sample = self.shared.metrics.samples_fields();
-        let sample = sample.then(|| ended.reply.clone());
-        let decoded = Op::decode(ended.reply).map_err(|mut error| {
+        let sample = sample.then(|| reply.clone());
+        let response = Op::decode(reply).map_err(|mut error| {
             translate::redact(&mut error, call, &key.authorization);
             if is_our_key(error.kind) {
                 error = error.because(format!("the key is {}", key.name));
             }
-            error.after(ended.earlier)
+            error.after(earlier)
         })?;
-        if !decoded.names.can_answer(&call.names) {
+        if !call.names.can_be_answered_by(&Op::names(&response)) {
             // A connection that is one answer ahead: this call's own comes to the next one, or never.
             self.http.trust_no_kept_connection();
-            let lost = Error::new(Loss::Connection(effect));
+            let lost = Error::new(Loss::Connection(Op::INTENT.effect));
             let lost = lost.because("the reply names another record: it is another call's");
-            return Err(lost.after(ended.earlier));
+            return Err(lost.after(earlier));
         }
         for path in sample.iter().flat_map(Op::unknown_fields) {
             self.shared.metrics.unknown_field(&path);
         }
-        Ok(decoded.message)
+        Ok(response)
     }
 }
 

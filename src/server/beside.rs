@@ -6,7 +6,7 @@ use std::{convert::Infallible, io, sync::Arc, time::Duration};
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tokio::time::timeout;
-use tonic::{Status, body::Body, service::Routes};
+use tonic::{Status, body::Body};
 use tonic_health::pb::health_server;
 use tonic_reflection::pb::{v1, v1alpha};
 use tower::Service as _;
@@ -15,6 +15,7 @@ use super::{
     message::FirstMessage,
     places::{For, Holding, Places},
     router::Shared,
+    services::Services,
 };
 use crate::{proto, telemetry};
 
@@ -30,8 +31,7 @@ const MAX_OF_CONNECTION: usize = 32;
 /// Health and, where it is switched on, reflection.
 #[derive(Clone)]
 pub(super) struct Beside {
-    routes: Routes,
-    names: &'static [&'static str],
+    services: Services,
     streams: Arc<Places>,
     metrics: telemetry::Connections,
 }
@@ -43,21 +43,13 @@ pub(super) fn streams() -> Arc<Places> {
 
 impl Beside {
     pub(super) fn new(shared: &Shared) -> io::Result<Self> {
-        const NAMES: [&str; 3] = [
-            health_server::SERVICE_NAME,
-            v1::server_reflection_server::SERVICE_NAME,
-            v1alpha::server_reflection_server::SERVICE_NAME,
-        ];
-        let routes = Routes::new(shared.health.service());
-        let (routes, names) = if shared.config.reflection {
-            let routes = add_reflection(routes).map_err(io::Error::other)?;
-            (routes, &NAMES[..])
-        } else {
-            (routes, &NAMES[..1])
-        };
+        let health = shared.health.service();
+        let mut services = Services::default().with(health_server::SERVICE_NAME, health);
+        if shared.config.reflection {
+            services = add_reflection(services).map_err(io::Error::other)?;
+        }
         Ok(Self {
-            routes: routes.prepare(),
-            names,
+            services,
             streams: Arc::clone(&shared.beside),
             metrics: shared.telemetry.metrics.connections.clone(),
         })
@@ -65,8 +57,7 @@ impl Beside {
 
     /// Whether a path is one of theirs.
     pub(super) fn has(&self, path: &str) -> bool {
-        let service = path.strip_prefix('/').and_then(|path| path.split_once('/'));
-        service.is_some_and(|(service, _)| self.names.contains(&service))
+        self.services.has(path)
     }
 
     /// The answer to a call.
@@ -86,7 +77,7 @@ impl Beside {
         };
         let held = (place, self.metrics.health_opened());
         let request = request.map(|body| Body::new(FirstMessage::of(body, IN_TIME)));
-        match timeout(IN_TIME, self.routes.call(request)).await {
+        match timeout(IN_TIME, self.services.call(request)).await {
             Ok(answer) => Ok(answer?.map(|body| Body::new(Holding::new(body, held)))),
             Err(_late) => {
                 let status = Status::deadline_exceeded("The message was not whole within 5 s.");
@@ -96,7 +87,7 @@ impl Beside {
     }
 }
 
-fn add_reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Error> {
+fn add_reflection(services: Services) -> Result<Services, tonic_reflection::server::Error> {
     let builder = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::FILE_DESCRIPTOR_SET)
@@ -104,9 +95,11 @@ fn add_reflection(routes: Routes) -> Result<Routes, tonic_reflection::server::Er
             // So that tools print error details decoded.
             .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
     };
-    let newest = builder().build_v1()?;
-    let older = builder().build_v1alpha()?;
-    Ok(routes
-        .add_service(newest.max_decoding_message_size(MAX_MESSAGE))
-        .add_service(older.max_decoding_message_size(MAX_MESSAGE)))
+    let newest = builder().build_v1()?.max_decoding_message_size(MAX_MESSAGE);
+    let older = builder()
+        .build_v1alpha()?
+        .max_decoding_message_size(MAX_MESSAGE);
+    Ok(services
+        .with(v1::server_reflection_server::SERVICE_NAME, newest)
+        .with(v1alpha::server_reflection_server::SERVICE_NAME, older))
 }

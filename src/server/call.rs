@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use http::{Request, Response};
+use hyper::body::Incoming;
 use tonic::{Code, body::Body};
 
 use super::{access_log::Failed, callers::Peer};
@@ -12,7 +13,7 @@ use crate::{callers::Caller, context::Context};
 /// A request on a connection.
 #[derive(Debug)]
 pub(super) struct Arrived {
-    pub(super) request: Request<Body>,
+    pub(super) request: Request<Incoming>,
     /// The other end of the connection.
     pub(super) peer: Arc<Peer>,
 }
@@ -20,7 +21,7 @@ pub(super) struct Arrived {
 /// A call, once it has a context.
 #[derive(Debug)]
 pub(super) struct Inbound {
-    pub(super) request: Request<Body>,
+    pub(super) request: Request<Incoming>,
     pub(super) peer: Arc<Peer>,
     pub(super) context: Context,
 }

@@ -28,7 +28,7 @@ use super::{
     callers::Peer,
     crowd::Seat,
     life::{LINGER, Life, Turn},
-    router::Router,
+    router::{Routed, Router},
     signals::Signals,
     streams::{StreamBody, Streams},
     tls::Tls,
@@ -236,15 +236,11 @@ impl Calls {
         &self,
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<StreamBody>, Infallible>> + Send + use<> {
-        let going_away = self
-            .router
-            .is_beside(&request)
-            .then(|| self.going_away.clone());
-        let stream = match going_away {
-            Some(_) => self.streams.watch(),
-            None => self.streams.call(),
+        let routed = self.router.route(request, Arc::clone(&self.peer));
+        let (answer, stream, going_away) = match routed {
+            Routed::Call(answer) => (answer, self.streams.call(), None),
+            Routed::Beside(answer) => (answer, self.streams.watch(), Some(self.going_away.clone())),
         };
-        let answer = self.router.route(request, Arc::clone(&self.peer));
         async move {
             let answer: Response<Body> = answer.await?;
             Ok(answer.map(|body| match going_away {

@@ -50,7 +50,7 @@ impl Messages {
     }
 
     /// A body that holds all of a call's message.
-    pub(super) async fn whole(&self, body: Body, holder: &For) -> Result<Body, Error> {
+    pub(super) async fn whole(&self, body: Incoming, holder: &For) -> Result<Body, Error> {
         let read = timeout(ARRIVAL, self.read(body, holder)).await;
         let bytes = read.unwrap_or_else(|_late| {
             let error = Error::new(Loss::DeadlineExceeded(Sent::No));
@@ -59,7 +59,7 @@ impl Messages {
         Ok(Body::new(Whole::new(bytes)))
     }
 
-    async fn read(&self, body: Body, holder: &For) -> Result<Bytes, Error> {
+    async fn read(&self, body: Incoming, holder: &For) -> Result<Bytes, Error> {
         let mut body = pin!(body);
         let mut message = Message::default();
         let mut place: Option<Place> = None;

@@ -9,6 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use hashlink::DefaultHashBuilder;
 use http_body::{Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tokio_util::sync::CancellationToken;
@@ -29,7 +30,8 @@ pub(super) struct Places {
 #[derive(Debug, Default)]
 struct Held {
     all: usize,
-    by: HashMap<Holder, usize>,
+    /// Hashed fast: we number the connections, and the names of callers are checked before.
+    by: HashMap<Holder, usize, DefaultHashBuilder>,
 }
 
 /// Who holds places.

@@ -5,7 +5,7 @@ use std::{convert::Infallible, io, sync::Arc};
 use futures_util::future::BoxFuture;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use hyper::body::Incoming;
-use tonic::{body::Body, service::Routes};
+use tonic::body::Body;
 use tower::{Service as _, ServiceBuilder, util::BoxCloneSyncService};
 
 use super::{
@@ -19,6 +19,7 @@ use super::{
     message::Messages,
     places::Places,
     rescue::RescueLayer,
+    services::Services,
 };
 use crate::{config::ServerConfig, telemetry::Telemetry};
 
@@ -26,6 +27,14 @@ use crate::{config::ServerConfig, telemetry::Telemetry};
 type Stack = BoxCloneSyncService<Arrived, Response<Body>, Infallible>;
 /// What a call is answered with, in time.
 type Answer = BoxFuture<'static, Result<Response<Body>, Infallible>>;
+
+/// An answer that is on its way.
+pub(super) enum Routed {
+    /// To a call, which has a deadline.
+    Call(Answer),
+    /// Of health or reflection, which may stay for as long as the connection.
+    Beside(Answer),
+}
 
 /// Health and reflection, which stand outside limits and caller checks, and the stack with the
 /// services.
@@ -50,31 +59,30 @@ pub(super) struct Shared {
 }
 
 impl Router {
-    pub(super) fn new(routes: Routes, shared: &Shared) -> io::Result<Self> {
+    pub(super) fn new(services: Services, shared: &Shared) -> io::Result<Self> {
         Ok(Self {
             beside: Beside::new(shared)?,
-            stack: stack(routes, shared),
+            stack: stack(services, shared),
         })
     }
 
-    /// Whether a call is to health or reflection.
-    pub(super) fn is_beside<B>(&self, request: &Request<B>) -> bool {
-        self.beside.has(request.uri().path())
-    }
-
-    /// The answer to a call. Boxed, as hyper moves the future of every call several times.
-    pub(super) fn route(&self, request: Request<Incoming>, peer: Arc<Peer>) -> Answer {
+    /// The answer to a call, boxed, as hyper moves the future of every call several times.
+    pub(super) fn route(&self, request: Request<Incoming>, peer: Arc<Peer>) -> Routed {
         if !is_grpc(request.headers()) {
-            return Box::pin(async { Ok(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE)) });
+            return Routed::Call(Box::pin(async {
+                Ok(refused(StatusCode::UNSUPPORTED_MEDIA_TYPE))
+            }));
         }
         if request.method() != Method::POST {
-            return Box::pin(async { Ok(refused(StatusCode::METHOD_NOT_ALLOWED)) });
+            return Routed::Call(Box::pin(async {
+                Ok(refused(StatusCode::METHOD_NOT_ALLOWED))
+            }));
         }
-        if self.is_beside(&request) {
-            Box::pin(self.beside.clone().answer(request, peer.number))
+        if self.beside.has(request.uri().path()) {
+            let answer = self.beside.clone().answer(request, peer.number);
+            Routed::Beside(Box::pin(answer))
         } else {
-            let request = request.map(Body::new);
-            self.stack.clone().call(Arrived { request, peer })
+            Routed::Call(self.stack.clone().call(Arrived { request, peer }))
         }
     }
 }
@@ -101,7 +109,7 @@ fn refused(status: StatusCode) -> Response<Body> {
 }
 
 /// The inbound stack, outermost first.
-fn stack(routes: Routes, shared: &Shared) -> Stack {
+fn stack(services: Services, shared: &Shared) -> Stack {
     let config = &shared.config;
     let stack = ServiceBuilder::new()
         // Names the call, and sees all that becomes of it.
@@ -120,6 +128,6 @@ fn stack(routes: Routes, shared: &Shared) -> Stack {
             messages: shared.messages.clone(),
             places: Arc::clone(&shared.places),
         })
-        .service(routes.prepare());
+        .service(services);
     BoxCloneSyncService::new(stack)
 }

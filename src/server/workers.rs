@@ -12,12 +12,11 @@ use tokio::{
     sync::{mpsc, oneshot},
     task::JoinSet,
 };
-use tonic::service::Routes;
 use tracing::{debug, error};
 
 use super::{
-    connection::Connections, crowd::Seat, router::Router, router::Shared, signals::Signals,
-    tls::Tls,
+    connection::Connections, crowd::Seat, router::Router, router::Shared, services::Services,
+    signals::Signals, tls::Tls,
 };
 use crate::telemetry::{Open, WorkerConnections};
 
@@ -42,7 +41,7 @@ struct Arriving {
 
 /// What every worker is made of.
 pub(super) struct Blueprint<F> {
-    pub(super) make_routes: F,
+    pub(super) make_services: F,
     pub(super) shared: Shared,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) signals: Signals,
@@ -52,7 +51,7 @@ impl Workers {
     /// Starts as many as are configured.
     pub(super) async fn start<F>(blueprint: Blueprint<F>) -> io::Result<Self>
     where
-        F: Fn() -> Routes + Send + Sync + 'static,
+        F: Fn() -> Services + Send + Sync + 'static,
     {
         let blueprint = Arc::new(blueprint);
         let (working, finished) = mpsc::channel(1);
@@ -121,14 +120,14 @@ impl Workers {
     }
 }
 
-impl<F: Fn() -> Routes> Blueprint<F> {
+impl<F: Fn() -> Services> Blueprint<F> {
     /// Made by the worker itself, so that what belongs to a runtime belongs to its own.
     fn connections(&self) -> io::Result<Connections> {
-        let routes = (self.make_routes)();
+        let services = (self.make_services)();
         Ok(Connections {
             config: self.shared.config.connections.clone(),
             max_timeout: self.shared.config.max_timeout,
-            router: Router::new(routes, &self.shared)?,
+            router: Router::new(services, &self.shared)?,
             tls: self.tls.clone(),
             signals: self.signals.clone(),
             metrics: self.shared.telemetry.metrics.connections.clone(),
@@ -145,7 +144,7 @@ impl Worker {
     /// On a thread of its own.
     async fn start<F>(self, index: usize, blueprint: Arc<Blueprint<F>>) -> io::Result<()>
     where
-        F: Fn() -> Routes + Send + Sync + 'static,
+        F: Fn() -> Services + Send + Sync + 'static,
     {
         let (started, starting) = oneshot::channel();
         thread::Builder::new()
@@ -158,7 +157,7 @@ impl Worker {
 
     fn run(
         self,
-        blueprint: &Blueprint<impl Fn() -> Routes>,
+        blueprint: &Blueprint<impl Fn() -> Services>,
         started: oneshot::Sender<io::Result<()>>,
     ) {
         let runtime = runtime::Builder::new_current_thread().enable_all().build();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::{
-    Decoded, Operation,
+    Operation,
     envelope::{self, Event, Meta},
     json::{self, AsJson, FromJson},
     path::Path,
@@ -46,9 +46,13 @@ impl Operation for Create {
         encode(Method::POST, request.into())
     }
 
-    fn decode(reply: Reply) -> Result<Decoded<CreateCustomerResponse>, Error> {
-        let decoded = decode(&reply, Self::INTENT.effect, field_path)?;
-        Ok(decoded.map(|event| CreateCustomerResponse { event }))
+    fn decode(reply: Reply) -> Result<CreateCustomerResponse, Error> {
+        let event = decode(&reply, Self::INTENT.effect, field_path)?;
+        Ok(CreateCustomerResponse { event })
+    }
+
+    fn names(response: &CreateCustomerResponse) -> [(&'static str, &str); 2] {
+        names(response.event.as_ref())
     }
 
     fn unknown_fields(reply: &Reply) -> Vec<String> {
@@ -73,9 +77,13 @@ impl Operation for Update {
         encode(Method::PUT, request.into())
     }
 
-    fn decode(reply: Reply) -> Result<Decoded<UpdateCustomerResponse>, Error> {
-        let decoded = decode(&reply, Self::INTENT.effect, field_path)?;
-        Ok(decoded.map(|event| UpdateCustomerResponse { event }))
+    fn decode(reply: Reply) -> Result<UpdateCustomerResponse, Error> {
+        let event = decode(&reply, Self::INTENT.effect, field_path)?;
+        Ok(UpdateCustomerResponse { event })
+    }
+
+    fn names(response: &UpdateCustomerResponse) -> [(&'static str, &str); 2] {
+        names(response.event.as_ref())
     }
 
     fn unknown_fields(reply: &Reply) -> Vec<String> {
@@ -114,22 +122,26 @@ impl Operation for Delete {
             method: Method::DELETE,
             path: PATH,
             template: TEMPLATE,
-            names: Names::of([("customer", &request.customer_id)]),
+            names: Names::of([("customer", request.customer_id)]),
             site_key: request.site_key,
             body: Some(body),
             request_id: rules::named(request.request_id),
         })
     }
 
-    fn decode(reply: Reply) -> Result<Decoded<DeleteCustomerResponse>, Error> {
+    fn decode(reply: Reply) -> Result<DeleteCustomerResponse, Error> {
         let same_name = |json_name: &str| match json_name {
             "site_key" => Some("site_key"),
             "user_id" => Some("user_id"),
             "customer_id" => Some("customer_id"),
             _ => None,
         };
-        let decoded = decode(&reply, Self::INTENT.effect, same_name)?;
-        Ok(decoded.map(|event| DeleteCustomerResponse { event }))
+        let event = decode(&reply, Self::INTENT.effect, same_name)?;
+        Ok(DeleteCustomerResponse { event })
+    }
+
+    fn names(response: &DeleteCustomerResponse) -> [(&'static str, &str); 2] {
+        names(response.event.as_ref())
     }
 
     fn unknown_fields(reply: &Reply) -> Vec<String> {
@@ -240,7 +252,7 @@ fn encode(method: Method, record: Record) -> Result<Call, Error> {
         method,
         path: PATH,
         template: TEMPLATE,
-        names: Names::of([("customer", &customer.id)]),
+        names: Names::of([("customer", customer.id)]),
         site_key: record.site_key,
         body: Some(body),
         request_id: rules::named(record.request_id),
@@ -318,17 +330,16 @@ fn decode(
     reply: &Reply,
     effect: Effect,
     field_path: FieldPaths,
-) -> Result<Decoded<Option<CustomerEvent>>, Error> {
-    envelope::decode(reply, effect, field_path, customer_event, names)
+) -> Result<Option<CustomerEvent>, Error> {
+    envelope::decode(reply, effect, field_path, customer_event)
 }
 
-fn names(event: &CustomerEvent) -> Names {
-    let data = event
-        .event_meta
-        .as_ref()
-        .and_then(|meta| meta.data.as_ref());
+fn names(event: Option<&CustomerEvent>) -> [(&'static str, &str); 2] {
+    let meta = event.and_then(|event| event.event_meta.as_ref());
+    let data = meta.and_then(|meta| meta.data.as_ref());
     let customer = data.and_then(|data| data.customer.as_ref());
-    Names::of([("customer", customer.map_or("", |customer| &customer.id))])
+    let (id, user) = customer.map_or(("", ""), |named| (&*named.id, &*named.user_id));
+    [("customer", id), ("user", user)]
 }
 
 fn customer_event(event: Event<Meta<EventDataJson>>) -> Result<CustomerEvent, Error> {

@@ -9,14 +9,13 @@ use serde::{
 use serde_json::value::RawValue;
 
 use super::{
-    Decoded,
     json::FromJson,
     rejection,
     time::{Millis, Seconds, whole_number},
 };
 use crate::{
     error::{Answer, Error},
-    rest::{Effect, Ending, Names, Reply},
+    rest::{Effect, Ending, Reply},
 };
 
 /// Most unknown fields that one reply is asked for, and bytes of the path of each.
@@ -60,20 +59,15 @@ pub(super) struct Meta<D> {
     pub(super) created: Option<Seconds>,
 }
 
-/// Reads the event of a successful reply, as a message, and the records that it names.
+/// Reads the event of a successful reply, as a message.
 pub(super) fn decode<M: DeserializeOwned, E>(
     reply: &Reply,
     effect: Effect,
     field_paths: rejection::FieldPaths,
     read: fn(Event<M>) -> Result<E, Error>,
-    names: fn(&E) -> Names,
-) -> Result<Decoded<Option<E>>, Error> {
+) -> Result<Option<E>, Error> {
     let event = open(reply, effect, field_paths)?.map(read).transpose();
-    let message = event.map_err(|error| error.with_status(reply.status))?;
-    Ok(Decoded {
-        names: message.as_ref().map(names).unwrap_or_default(),
-        message,
-    })
+    event.map_err(|error| error.with_status(reply.status))
 }
 
 /// The paths of fields that have no place in the envelope or the event. In an open object, each field is as

@@ -5,7 +5,7 @@ use prost_types::{Struct, value};
 use serde::Serialize;
 
 use super::{
-    Decoded, Operation,
+    Operation,
     envelope::{self, Event},
     json::{self, AsJson, FromJson},
     path::Path,
@@ -62,17 +62,29 @@ impl Operation for Record {
             method: Method::POST,
             path: PATH,
             template: TEMPLATE,
-            names: Names::of([("user", &user.id), ("customer", &user.customer_id)]),
+            names: Names::of([("user", user.id), ("customer", user.customer_id)]),
             site_key: request.site_key,
             body: Some(body),
             request_id: rules::named(request.request_id),
         })
     }
 
-    fn decode(reply: Reply) -> Result<Decoded<RecordEventResponse>, Error> {
+    fn decode(reply: Reply) -> Result<RecordEventResponse, Error> {
         let effect = Self::INTENT.effect;
-        let decoded = envelope::decode(&reply, effect, field_path, recorded_event, names)?;
-        Ok(decoded.map(|event| RecordEventResponse { event }))
+        let event = envelope::decode(&reply, effect, field_path, recorded_event)?;
+        Ok(RecordEventResponse { event })
+    }
+
+    fn names(response: &RecordEventResponse) -> [(&'static str, &str); 2] {
+        let user = || response.event.as_ref()?.site_user.as_ref();
+        let id = |field| match &user()?.fields.get(field)?.kind {
+            Some(value::Kind::StringValue(id)) => Some(id.as_str()),
+            _ => None,
+        };
+        [
+            ("user", id("id").unwrap_or_default()),
+            ("customer", id("customer_id").unwrap_or_default()),
+        ]
     }
 
     fn unknown_fields(reply: &Reply) -> Vec<String> {
@@ -175,20 +187,6 @@ fn recorded_event(event: Event<FromJson>) -> Result<RecordedEvent, Error> {
         updated: timestamp("updated", event.updated)?,
         created: timestamp("created", event.created)?,
     })
-}
-
-fn names(event: &RecordedEvent) -> Names {
-    let id = |field| {
-        let user = event.site_user.as_ref()?;
-        match &user.fields.get(field)?.kind {
-            Some(value::Kind::StringValue(id)) => Some(id.as_str()),
-            _ => None,
-        }
-    };
-    Names::of([
-        ("user", id("id").unwrap_or_default()),
-        ("customer", id("customer_id").unwrap_or_default()),
-    ])
 }
 
 #[cfg(test)]

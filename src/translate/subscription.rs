@@ -6,7 +6,7 @@ use prost_types::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Decoded, Operation,
+    Operation,
     decimal::{AsNumber, Digits, is_decimal},
     envelope::{self, Event, Meta},
     rules,
@@ -50,9 +50,13 @@ impl Operation for Create {
         record.encode(Method::POST)
     }
 
-    fn decode(reply: Reply) -> Result<Decoded<CreateSubscriptionResponse>, Error> {
-        let decoded = decode(&reply, Self::INTENT.effect)?;
-        Ok(decoded.map(|event| CreateSubscriptionResponse { event }))
+    fn decode(reply: Reply) -> Result<CreateSubscriptionResponse, Error> {
+        let event = decode(&reply, Self::INTENT.effect)?;
+        Ok(CreateSubscriptionResponse { event })
+    }
+
+    fn names(response: &CreateSubscriptionResponse) -> [(&'static str, &str); 2] {
+        names(response.event.as_ref())
     }
 
     fn unknown_fields(reply: &Reply) -> Vec<String> {
@@ -83,9 +87,13 @@ impl Operation for Update {
         record.encode(Method::PUT)
     }
 
-    fn decode(reply: Reply) -> Result<Decoded<UpdateSubscriptionResponse>, Error> {
-        let decoded = decode(&reply, Self::INTENT.effect)?;
-        Ok(decoded.map(|event| UpdateSubscriptionResponse { event }))
+    fn decode(reply: Reply) -> Result<UpdateSubscriptionResponse, Error> {
+        let event = decode(&reply, Self::INTENT.effect)?;
+        Ok(UpdateSubscriptionResponse { event })
+    }
+
+    fn names(response: &UpdateSubscriptionResponse) -> [(&'static str, &str); 2] {
+        names(response.event.as_ref())
     }
 
     fn unknown_fields(reply: &Reply) -> Vec<String> {
@@ -167,8 +175,8 @@ impl Record {
             path: PATH,
             template: TEMPLATE,
             names: Names::of([
-                ("customer", &subscription.customer_id),
-                ("subscription", &subscription.id),
+                ("customer", subscription.customer_id),
+                ("subscription", subscription.id),
             ]),
             site_key: self.site_key,
             body: Some(body),
@@ -272,21 +280,19 @@ struct SubscriptionJson {
     trial_start: Option<Seconds>,
 }
 
-fn decode(reply: &Reply, effect: Effect) -> Result<Decoded<Option<SubscriptionEvent>>, Error> {
-    envelope::decode(reply, effect, field_path, subscription_event, names)
+fn decode(reply: &Reply, effect: Effect) -> Result<Option<SubscriptionEvent>, Error> {
+    envelope::decode(reply, effect, field_path, subscription_event)
 }
 
-fn names(event: &SubscriptionEvent) -> Names {
-    let data = event
-        .event_meta
-        .as_ref()
-        .and_then(|meta| meta.data.as_ref());
+fn names(event: Option<&SubscriptionEvent>) -> [(&'static str, &str); 2] {
+    let meta = event.and_then(|event| event.event_meta.as_ref());
+    let data = meta.and_then(|meta| meta.data.as_ref());
     let customer = data.and_then(|data| data.customer.as_ref());
     let subscription = data.and_then(|data| data.subscription.as_ref());
-    Names::of([
+    [
         ("customer", customer.map_or("", |customer| &customer.id)),
         ("subscription", subscription.map_or("", |named| &named.id)),
-    ])
+    ]
 }
 
 fn subscription_event(event: Event<Meta<EventDataJson>>) -> Result<SubscriptionEvent, Error> {

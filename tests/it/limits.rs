@@ -7,15 +7,16 @@ use onboardflow_gateway::{
     proto::{
         CreateCustomerRequest, CreateCustomerResponse, DeleteCustomerRequest,
         DeleteCustomerResponse, UpdateCustomerRequest, UpdateCustomerResponse,
-        customer_service_server::{CustomerService, CustomerServiceServer},
+        customer_service_server::{self, CustomerService, CustomerServiceServer},
     },
+    server::Services,
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::mpsc,
     time::{Instant, timeout},
 };
-use tonic::{Code, Request, Response, Status, service::Routes};
+use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 
 use crate::support::{
@@ -188,7 +189,11 @@ async fn a_panic_is_one_calls_failure() {
         drain_delay: Duration::ZERO,
         ..ServerConfig::default()
     };
-    let gateway = Gateway::with(|| Routes::new(CustomerServiceServer::new(Buggy)), config).await;
+    let buggy = || {
+        let service = CustomerServiceServer::new(Buggy);
+        Services::default().with(customer_service_server::SERVICE_NAME, service)
+    };
+    let gateway = Gateway::with(buggy, config).await;
     let mut client = gateway.client().await;
     for _ in 0..3 {
         let status = client.create_customer(create_request()).await.unwrap_err();

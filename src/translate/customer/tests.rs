@@ -129,7 +129,7 @@ proptest! {
         let reply = reply(StatusCode::OK, body, Ending::Complete);
         prop_assert_eq!(Create::unknown_fields(&reply), Vec::<String>::new());
         let decoded = Create::decode(reply).unwrap();
-        let event = decoded.message.event.unwrap();
+        let event = decoded.event.unwrap();
         let whole_seconds = request.event_date.map(|date| Timestamp { nanos: 0, ..date });
         let meta = event.event_meta.unwrap();
         let data = meta.data.unwrap();

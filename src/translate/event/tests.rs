@@ -93,7 +93,7 @@ proptest! {
         let reply = reply(StatusCode::OK, body, Ending::Complete);
         prop_assert_eq!(Record::unknown_fields(&reply), Vec::<String>::new());
         let decoded = Record::decode(reply).unwrap();
-        let event = decoded.message.event.unwrap();
+        let event = decoded.event.unwrap();
         let user = request.user.unwrap();
         let recorded_user = event.site_user.unwrap();
 

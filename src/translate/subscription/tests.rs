@@ -103,7 +103,7 @@ proptest! {
         let reply = reply(StatusCode::OK, body, Ending::Complete);
         prop_assert_eq!(Create::unknown_fields(&reply), Vec::<String>::new());
         let decoded = Create::decode(reply).unwrap();
-        let event = decoded.message.event.unwrap();
+        let event = decoded.event.unwrap();
         let meta = event.event_meta.unwrap();
         let data = meta.data.unwrap();
         let subscription = request.subscription.unwrap();
@@ -149,7 +149,7 @@ fn fields_that_are_not_known_are_named_beside_those_that_keep_their_digits() {
         ["data.event_meta.data.subscription.plan"]
     );
     let decoded = Create::decode(reply).unwrap();
-    let meta = decoded.message.event.unwrap().event_meta.unwrap();
+    let meta = decoded.event.unwrap().event_meta.unwrap();
     let subscription = meta.data.unwrap().subscription.unwrap();
     assert_eq!(subscription.value, "1.50");
     assert_eq!(subscription.product_id.as_deref(), Some("7"));

@@ -33,10 +33,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let address = listener.local_addr()?;
     let handles = Handles::new(&Telemetry::default()).await;
     let max_bytes = config.max_request_bytes;
-    let routes = move || service::routes(max_bytes);
+    let services = move || service::services(max_bytes);
     let running = handles.clone();
     let served = tokio::spawn(async move {
-        server::run(listener, std::future::pending(), routes, &config, &running).await
+        server::run(listener, std::future::pending(), services, &config, &running).await
     });
     while !handles.health.is_ready() && !served.is_finished() {
         tokio::time::sleep(Duration::from_millis(1)).await;

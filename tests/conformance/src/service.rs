@@ -6,11 +6,11 @@
 
 use std::time::Duration;
 
-use axum::{middleware::map_response, response::Response as HttpResponse};
 use futures_util::{FutureExt as _, StreamExt as _, stream, stream::BoxStream};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Response as HttpResponse};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
+use onboardflow_gateway::server::Services;
 use prost::Message;
 use prost_types::Any;
 use tokio::time::sleep;
@@ -18,14 +18,15 @@ use tonic::{
     Code, Request, Response, Status,
     codec::CompressionEncoding::{Gzip, Zstd},
     metadata::MetadataMap,
-    service::Routes,
+    body::Body,
 };
+use tower::{ServiceExt as _, util::BoxCloneSyncService};
 
 use self::proto::{
     ConformancePayload, Error, Header, ServerStreamRequest, ServerStreamResponse, UnaryRequest,
     UnaryResponse,
     conformance_payload::RequestInfo,
-    conformance_service_server::{ConformanceService, ConformanceServiceServer},
+    conformance_service_server::{self, ConformanceService, ConformanceServiceServer},
     unary_response_definition::Response as Answer,
 };
 
@@ -35,17 +36,15 @@ pub(crate) mod proto {
 }
 
 /// The suite's service, which takes messages up to this size.
-pub(crate) fn routes(max_request_bytes: usize) -> Routes {
+pub(crate) fn services(max_request_bytes: usize) -> Services {
     let service = ConformanceServiceServer::new(Conformance)
         .accept_compressed(Gzip)
         .accept_compressed(Zstd)
         .send_compressed(Gzip)
         .send_compressed(Zstd)
         .max_decoding_message_size(max_request_bytes);
-    Routes::new(service)
-        .into_axum_router()
-        .layer(map_response(add_trailers))
-        .into()
+    let service = BoxCloneSyncService::new(service.map_response(add_trailers));
+    Services::default().with(conformance_service_server::SERVICE_NAME, service)
 }
 
 struct Conformance;
@@ -54,12 +53,12 @@ struct Conformance;
 #[derive(Clone)]
 struct Trailers(HeaderMap);
 
-async fn add_trailers(mut response: HttpResponse) -> HttpResponse {
+fn add_trailers(mut response: HttpResponse<Body>) -> HttpResponse<Body> {
     let Some(Trailers(more)) = response.extensions_mut().remove() else {
         return response;
     };
     response.map(|body| {
-        axum::body::Body::new(body.map_frame(move |frame| match frame.into_trailers() {
+        Body::new(body.map_frame(move |frame| match frame.into_trailers() {
             Ok(mut trailers) => {
                 trailers.extend(more.clone());
                 Frame::trailers(trailers)

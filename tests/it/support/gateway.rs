@@ -9,14 +9,14 @@ use onboardflow_gateway::{
         CreateCustomerRequest, CreateCustomerResponse, UpdateCustomerRequest,
         UpdateCustomerResponse, customer_service_client::CustomerServiceClient,
     },
-    server::{self, Handles},
+    server::{self, Handles, Services},
     service::Service,
     telemetry::{Closed, Telemetry},
     upstream::Upstream,
 };
 use secrecy::SecretString;
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
-use tonic::{IntoRequest, Response, Status, service::Routes, transport::Channel};
+use tonic::{IntoRequest, Response, Status, transport::Channel};
 use url::Url;
 
 use super::{KEY, logs};
@@ -72,20 +72,20 @@ impl Gateway {
         let metrics = &config.telemetry.metrics;
         let upstream = Upstream::new(&config.upstream, config.ledger, metrics).unwrap();
         let max_bytes = config.server.max_request_bytes;
-        let routes = move || Service::new(upstream.for_worker()).routes(max_bytes);
-        Self::seen(routes, config.server, &config.telemetry).await
+        let services = move || Service::new(upstream.for_worker()).services(max_bytes);
+        Self::seen(services, config.server, &config.telemetry).await
     }
 
     /// In front of services that a test brings.
     pub async fn with(
-        routes: impl Fn() -> Routes + Send + Sync + 'static,
+        services: impl Fn() -> Services + Send + Sync + 'static,
         config: ServerConfig,
     ) -> Self {
-        Self::seen(routes, config, &Telemetry::default()).await
+        Self::seen(services, config, &Telemetry::default()).await
     }
 
     async fn seen(
-        routes: impl Fn() -> Routes + Send + Sync + 'static,
+        services: impl Fn() -> Services + Send + Sync + 'static,
         config: ServerConfig,
         telemetry: &Telemetry,
     ) -> Self {
@@ -99,7 +99,7 @@ impl Gateway {
             let stop = async {
                 let _ = stopped.await;
             };
-            server::run(listener, stop, routes, &config, &running).await
+            server::run(listener, stop, services, &config, &running).await
         });
         // What a test changes from here on is a change.
         while !handles.health.is_ready() && !task.is_finished() {

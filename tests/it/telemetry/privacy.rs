@@ -12,13 +12,14 @@ use onboardflow_gateway::{
     proto::{
         CreateCustomerRequest, CreateCustomerResponse, Customer, DeleteCustomerRequest,
         DeleteCustomerResponse, UpdateCustomerRequest, UpdateCustomerResponse,
-        customer_service_server::{CustomerService, CustomerServiceServer},
+        customer_service_server::{self, CustomerService, CustomerServiceServer},
     },
+    server::Services,
     telemetry::logs::report_panics,
 };
 use prost_types::{Struct, Value, value::Kind as Of};
 use tokio::process::Command;
-use tonic::{Request, Response, Status, service::Routes};
+use tonic::{Request, Response, Status};
 
 use crate::support::{Gateway, Upstream, create_request, logs, response};
 
@@ -200,7 +201,11 @@ async fn panics() {
         drain_delay: std::time::Duration::ZERO,
         ..ServerConfig::default()
     };
-    let gateway = Gateway::with(|| Routes::new(CustomerServiceServer::new(Buggy)), config).await;
+    let buggy = || {
+        let service = CustomerServiceServer::new(Buggy);
+        Services::default().with(customer_service_server::SERVICE_NAME, service)
+    };
+    let gateway = Gateway::with(buggy, config).await;
     let mut client = gateway.client().await;
     check(&client.create_customer(request()).await.unwrap_err());
     check(&client.update_customer(update()).await.unwrap_err());
