@@ -17,3 +17,8 @@ pub(crate) fn read(file: &Path) -> Result<Vec<u8>, &'static str> {
         Ok(_) => Ok(content),
     }
 }
+
+/// The same, of a file that holds text.
+pub(crate) fn read_text(file: &Path) -> Result<String, &'static str> {
+    String::from_utf8(read(file)?).map_err(|_| "can't be read: it is no text")
+}

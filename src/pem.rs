@@ -14,6 +14,8 @@ use rustls::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
+use crate::files;
+
 /// Why a file can't be used, in a library's words.
 type Source = Box<dyn std::error::Error + Send + Sync>;
 
@@ -137,8 +139,9 @@ fn chain(file: &Path, flag: &'static str) -> Result<Vec<CertificateDer<'static>>
 
 /// The certificates in a PEM file.
 pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, &'static str> {
-    let certificates = CertificateDer::pem_file_iter(file)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+    let pem = files::read(file)?;
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
         .map_err(|_| "can't be read as a PEM file with certificates")?;
     if certificates.is_empty() {
         return Err("holds no certificate");
@@ -147,7 +150,8 @@ pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_file(file)
+    let pem = files::read(file).map_err(|problem| unreadable("tls-key", problem))?;
+    PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|_| unreadable("tls-key", "can't be read as a PEM file with a private key"))
 }
 

@@ -1,10 +1,11 @@
 //! API keys in files: the gateway's own, and those of sites that have one.
 
-use std::{collections::HashMap, fs, path::PathBuf};
+use std::{collections::HashMap, path::PathBuf};
 
 use secrecy::SecretString;
 
 use super::checked::Checked;
+use crate::files;
 
 /// The gateway's keys.
 #[derive(Clone, Debug)]
@@ -55,7 +56,7 @@ impl KeyFiles {
         let Some(file) = &self.default else {
             return Ok(self.fixed.clone());
         };
-        let text = fs::read_to_string(file).map_err(|error| format!("can't be read: {error}"))?;
+        let text = files::read_text(file)?;
         Ok(Some(check_token(&text)?))
     }
 
@@ -63,7 +64,7 @@ impl KeyFiles {
         let Some(file) = &self.sites else {
             return Ok(HashMap::new());
         };
-        let text = fs::read_to_string(file).map_err(|error| format!("can't be read: {error}"))?;
+        let text = files::read_text(file)?;
         // toml's errors quote the line that they are about.
         let sites: HashMap<String, String> = toml::from_str(&text)
             .map_err(|_| "must be TOML with lines like site_key = \"API key\"")?;
@@ -89,7 +90,7 @@ pub(super) fn check_token(text: &str) -> Checked<SecretString> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::{fs, path::Path};
 
     use secrecy::ExposeSecret as _;
 

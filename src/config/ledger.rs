@@ -7,8 +7,6 @@
 
 use std::{
     fmt,
-    fs::File,
-    io::Read as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -18,9 +16,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::checked::{Checked, Problems, timeout, variable};
-
-/// Bytes that the file with a URL may have.
-const MAX_URL: u64 = 4096;
+use crate::files;
 
 /// Where the ledger is.
 #[derive(Debug, Args)]
@@ -149,10 +145,7 @@ impl PlaceArgs {
 }
 
 fn read(file: &Path) -> Checked<Location> {
-    let mut text = String::new();
-    let read = File::open(file).and_then(|file| file.take(MAX_URL).read_to_string(&mut text));
-    read.map_err(|_| "can't be read")?;
-    Location::parse(text.trim())
+    Location::parse(files::read_text(file)?.trim())
 }
 
 /// Where a ledger is. Shows nothing of a URL, which may hold a password.

@@ -1,6 +1,6 @@
 //! Sends requests to a gateway, and judges what it answers.
 
-use std::{error::Error as _, fs, time::Duration};
+use std::{error::Error as _, time::Duration};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http::uri::PathAndQuery;
@@ -13,7 +13,7 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
-use crate::{config::ImportTarget, error::Source};
+use crate::{config::ImportTarget, error::Source, files};
 
 /// Longest time for one call. The gateway's own deadline comes first.
 const TIMEOUT: Duration = Duration::from_secs(90);
@@ -55,17 +55,17 @@ impl Client {
         if target.to.scheme() == "https" {
             let mut tls = ClientTlsConfig::new();
             if let Some(file) = &target.ca {
-                tls = tls.ca_certificate(Certificate::from_pem(fs::read(file)?));
+                tls = tls.ca_certificate(Certificate::from_pem(files::read(file)?));
             }
             if let Some((cert, key)) = &target.identity {
-                tls = tls.identity(Identity::from_pem(fs::read(cert)?, fs::read(key)?));
+                tls = tls.identity(Identity::from_pem(files::read(cert)?, files::read(key)?));
             }
             endpoint = endpoint.tls_config(tls)?;
         }
         let authorization = match &target.bearer {
             None => None,
             Some(file) => {
-                let token = fs::read_to_string(file)?;
+                let token = files::read_text(file)?;
                 let mut value = MetadataValue::try_from(format!("Bearer {}", token.trim()))?;
                 value.set_sensitive(true);
                 Some(value)

@@ -196,7 +196,8 @@ fn follow_rules(config: &ServerConfig, metrics: &Metrics) -> Result<Reloaded<Rul
     };
     let metrics = metrics.callers.clone();
     Reloaded::follow(followed, move || {
-        let rules = Arc::new(file.read()?);
+        let rules = file.read();
+        let rules = Arc::new(rules.map_err(|problem| format!("--callers-file: {problem}"))?);
         metrics.hold_to(&rules);
         Ok(rules)
     })

@@ -4,7 +4,7 @@
 //! key that nobody knows, which anybody can do: so not twice in ten seconds. While the issuer can't be
 //! reached, the last good keys stay in use.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::{
@@ -173,8 +173,8 @@ fn client(http: &HttpKeys) -> Result<(Client, Option<String>), String> {
         builder = builder.tls_certs_merge(certificates);
     }
     let token = http.token.as_ref().map(|file| {
-        let token = fs::read_to_string(file);
-        token.map_err(|_| "--jwks-token-file can't be read".to_owned())
+        let token = files::read_text(file);
+        token.map_err(|problem| format!("--jwks-token-file {problem}"))
     });
     let token = token.transpose()?.map(|token| token.trim().to_owned());
     Ok((builder.build().map_err(told)?, token))

@@ -58,7 +58,10 @@ impl Tokens {
                     metrics: metrics.clone(),
                 };
                 let (file, config) = (file.clone(), config.clone());
-                let read = move || Keys::read(&file, &config.issuer, &config.audience);
+                let read = move || {
+                    let keys = Keys::read(&file, &config.issuer, &config.audience);
+                    keys.map_err(|problem| format!("--jwks-file: {problem}"))
+                };
                 let keys = Reloaded::follow(followed, read).map_err(io::Error::other)?;
                 (keys, None)
             }

@@ -11,6 +11,10 @@ use crate::support::certificates::{Authority, Secret};
 
 /// What `serve` says to these flags. It must not get as far as to listen.
 async fn serve(flags: &[&str]) -> (Option<i32>, String) {
+    serve_with_key(crate::support::KEY, flags).await
+}
+
+async fn serve_with_key(key: &str, flags: &[&str]) -> (Option<i32>, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"));
     command
         .args([
@@ -22,7 +26,7 @@ async fn serve(flags: &[&str]) -> (Option<i32>, String) {
         ])
         .args(flags)
         .env_clear()
-        .env("ONBOARDFLOW_TOKEN", crate::support::KEY)
+        .env("ONBOARDFLOW_TOKEN", key)
         .kill_on_drop(true);
     let Output { status, stderr, .. } = command.output().await.unwrap();
     (status.code(), String::from_utf8(stderr).unwrap())
@@ -95,6 +99,41 @@ async fn a_file_of_64_mib_is_refused_before_it_is_parsed() {
     let (code, said) = serve(&[&file, "--jwt-issuer=i", "--jwt-audience=a"]).await;
     assert_eq!(code, Some(64), "{said}");
     assert!(said.contains("--jwks-file: is larger than 1 MiB"), "{said}");
+}
+
+/// More than a file may have, which would be good otherwise.
+const HUGE: usize = (1 << 20) + 1;
+
+#[tokio::test]
+async fn every_file_has_a_bound() {
+    let secret = Secret::new(&[("huge", &" ".repeat(HUGE))]);
+    let huge = secret.path("huge");
+    for flags in [
+        &[
+            "token-file",
+            "site-tokens-file",
+            "tls-cert",
+            "tls-key",
+            "client-ca",
+        ][..],
+        &["upstream-ca", "callers-file", "ledger-file", "jwks-file"],
+        &["jwks-ca", "jwks-token-file"],
+    ] {
+        let mut given: Vec<_> = flags
+            .iter()
+            .map(|flag| format!("--{flag}={}", huge.display()))
+            .collect();
+        if flags.contains(&"jwks-ca") {
+            given.push("--jwks-url=https://keys.test".to_owned());
+        }
+        let given: Vec<_> = given.iter().map(String::as_str).collect();
+        let (code, said) = serve_with_key("", &given).await;
+        assert_eq!(code, Some(64), "{said}");
+        for flag in flags {
+            let problem = format!("--{flag}: is larger than 1 MiB");
+            assert!(said.contains(&problem), "{flag}: {said}");
+        }
+    }
 }
 
 #[tokio::test]

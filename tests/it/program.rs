@@ -12,7 +12,13 @@ use tokio::{
 };
 use tonic::{Code, transport::Channel};
 
-use crate::support::{Told, create_request, told, update_request};
+use crate::support::{
+    Told,
+    certificates::Authority,
+    create_request,
+    tokens::{Signer, jwks},
+    told, update_request,
+};
 
 /// The binary, with none of its variables set but these.
 pub fn gateway(args: &[&str], variables: &[(&str, &str)]) -> Command {
@@ -111,18 +117,40 @@ async fn a_reader_of_the_log_that_stalls_holds_up_nothing() {
 
 #[tokio::test]
 async fn a_changed_file_that_cannot_be_used_is_logged_with_flag_and_cause() {
+    let keys = jwks(&[&Signer::ec("one")]);
+    let tls = Authority::new().issue(&["gateway.test"]);
+    let (cert, key) = (tls.cert.as_str(), tls.key.as_str());
+    let callers = "[[caller]]\nname = \"web.svc\"\n";
+    // What each file holds, then, and what is said of that.
+    let files = [
+        (
+            "token-file",
+            "a-key",
+            "two words",
+            "the API key must be one word",
+        ),
+        ("site-tokens-file", "a = \"b\"", "a = b", "must be TOML"),
+        ("tls-cert", cert, "", "holds no certificate"),
+        ("tls-key", key, "?", "can't be read as a PEM file"),
+        ("jwks-file", &keys, "{}", "is not a JSON Web Key Set"),
+        ("callers-file", callers, "caller = 1", "caller"),
+    ];
     let folder = tempfile::tempdir().unwrap();
-    let token = folder.path().join("token");
-    std::fs::write(&token, "a-key").unwrap();
-    let args = [
+    let path = |flag: &str| folder.path().join(flag);
+    let mut args = [
         "serve",
         "--listen=127.0.0.1:0",
         "--admin-listen=127.0.0.1:0",
-        "--drain-delay=0s",
-        "--log-format=json",
-        "--token-file",
-        token.to_str().unwrap(),
-    ];
+    ]
+    .map(ToOwned::to_owned)
+    .to_vec();
+    args.extend(["--drain-delay=0s", "--log-format=json"].map(ToOwned::to_owned));
+    args.extend(["--jwt-issuer=i", "--jwt-audience=a"].map(ToOwned::to_owned));
+    for (flag, good, ..) in files {
+        std::fs::write(path(flag), good).unwrap();
+        args.push(format!("--{flag}={}", path(flag).display()));
+    }
+    let args: Vec<_> = args.iter().map(String::as_str).collect();
     let mut child = gateway(&args, &[]).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut line_with = async |part: &str| {
@@ -137,14 +165,14 @@ async fn a_changed_file_that_cannot_be_used_is_logged_with_flag_and_cause() {
         timeout(Duration::from_secs(60), found).await.expect(part)
     };
     line_with("\"serving\"").await;
-    std::fs::write(&token, "two words").unwrap();
-    let line = line_with("the old content stays in use").await;
-    assert!(
-        line.contains("--token-file: the API key must be one word"),
-        "{line}"
-    );
-    std::fs::write(&token, "another-key").unwrap();
-    line_with("changed files were taken up").await;
+    for (flag, good, broken, problem) in files {
+        std::fs::write(path(flag), broken).unwrap();
+        let line = line_with("the old content stays in use").await;
+        let (_, said) = line.split_once(&format!("--{flag}: ")).expect(&line);
+        assert!(said.contains(problem), "{line}");
+        std::fs::write(path(flag), good).unwrap();
+        line_with("changed files were taken up").await;
+    }
 
     terminate(&child).await;
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
