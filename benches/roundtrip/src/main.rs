@@ -10,6 +10,7 @@
 //!
 //! Everything listens on and calls 127.0.0.1, and every run is bounded in time.
 
+mod distant;
 mod drive;
 mod floor;
 mod goals;
@@ -56,6 +57,9 @@ struct Plan {
     /// Seconds that a target is driven in a round.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
+    /// Minutes that `distant` takes. Ten show what fewer may miss.
+    #[arg(long, default_value_t = 2.5)]
+    minutes: f64,
     /// A gateway's binary, as NAME=FILE; several are compared. Without one, the release binary is
     /// built and called `gateway`.
     #[arg(long, value_name = "NAME=FILE", value_parser = target::Binary::parse)]

@@ -4,9 +4,27 @@ use std::{fs, path::Path};
 
 use crate::{Fallible, drive::Sample};
 
-/// Between these lines a document holds what a run printed.
-const BEGIN: &str = "<!-- What roundtrip --write wrote, to the end mark. -->";
-const END: &str = "<!-- The end mark. -->";
+/// Between which lines a document holds what a run printed.
+#[derive(Clone, Copy)]
+pub(crate) enum Marks {
+    Distant,
+    Figures,
+}
+
+impl Marks {
+    fn lines(self) -> [&'static str; 2] {
+        match self {
+            Self::Distant => [
+                "<!-- What roundtrip --only distant --write wrote, to its end mark. -->",
+                "<!-- The end mark of distant. -->",
+            ],
+            Self::Figures => [
+                "<!-- What roundtrip --write wrote, to the end mark. -->",
+                "<!-- The end mark. -->",
+            ],
+        }
+    }
+}
 
 /// The middle of what the rounds gave.
 pub(crate) fn median(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> f64 {
@@ -79,12 +97,13 @@ impl Report {
         self.text.push('\n');
     }
 
-    /// Puts all of it between the marks in this file, in place of what is there.
-    pub(crate) fn write_into(&self, file: &Path) -> Fallible<()> {
+    /// Puts all of it between these marks in this file, in place of what is there.
+    pub(crate) fn write_into(&self, file: &Path, marks: Marks) -> Fallible<()> {
         let document = fs::read_to_string(file)?;
-        let marked = document.split_once(BEGIN).and_then(|(before, rest)| {
-            let (_, after) = rest.split_once(END)?;
-            Some(format!("{before}{BEGIN}\n{}\n{END}{after}", self.text))
+        let [begin, end] = marks.lines();
+        let marked = document.split_once(begin).and_then(|(before, rest)| {
+            let (_, after) = rest.split_once(end)?;
+            Some(format!("{before}{begin}\n{}\n{end}{after}", self.text))
         });
         let marked = marked.ok_or_else(|| format!("{} lacks the marks", file.display()))?;
         Ok(fs::write(file, marked)?)

@@ -6,11 +6,11 @@ use clap::ValueEnum;
 use tokio::{runtime, task::LocalSet};
 
 use crate::{
-    Fallible, Plan,
+    Fallible, Plan, distant,
     drive::{self, Load, Sample, Shape},
     goals::{self, Goals},
     process,
-    report::{Report, failures, median, median_of, range, ratio},
+    report::{Marks, Report, failures, median, median_of, range, ratio},
     target::{self, Binary, Running, Site, Target},
     worked_example::Rpc,
 };
@@ -24,6 +24,8 @@ const STARTS: usize = 11;
 /// A scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Name {
+    /// Latency with an upstream that is 50 ms away, at the rates that a plan allows.
+    Distant,
     /// CPU a call, throughput, latency and memory at 64 creates in flight.
     Create,
     /// The same with updates.
@@ -44,6 +46,7 @@ pub(crate) enum Name {
 #[derive(Default)]
 struct Findings {
     report: Report,
+    distant: Option<Report>,
     goals: Goals,
 }
 
@@ -70,12 +73,22 @@ pub(crate) fn run(plan: &Plan) -> Fallible<()> {
         }
         Fallible::Ok(())
     })?;
-    let Findings { mut report, goals } = findings;
+    let Findings {
+        mut report,
+        distant,
+        goals,
+    } = findings;
     goals.report(&mut report);
-    match &plan.write {
-        Some(file) => report.write_into(file),
-        None => Ok(()),
+    let Some(file) = &plan.write else {
+        return Ok(());
+    };
+    if let Some(distant) = &distant {
+        distant.write_into(file, Marks::Distant)?;
     }
+    if plan.only == [Name::Distant] {
+        return Ok(());
+    }
+    report.write_into(file, Marks::Figures)
 }
 
 fn start(targets: &[Target], site: &Site) -> Fallible<Vec<Running>> {
@@ -109,6 +122,10 @@ impl Findings {
             .cloned()
             .collect();
         match name {
+            Name::Distant => {
+                self.distant = Some(distant::run(plan, targets, &mut self.goals).await?);
+                Ok(())
+            }
             Name::Create => {
                 self.costs("Create", plan, targets, Rpc::Create, false)
                     .await

@@ -37,6 +37,10 @@ impl Binary {
         })
     }
 
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// Builds the release binary, as users get it.
     pub(crate) fn build() -> Fallible<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
@@ -226,6 +230,6 @@ pub(crate) async fn time_to_serving(target: &Target, site: &Site) -> Fallible<Du
 }
 
 /// A port that was free just now.
-fn free_address() -> Fallible<SocketAddr> {
+pub(crate) fn free_address() -> Fallible<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }

@@ -15,13 +15,27 @@ use crate::{
         customer_service_server::{CustomerService, CustomerServiceServer},
     },
     target::TOKEN,
+    tls,
 };
 
 #[tokio::main]
 pub(crate) async fn run(args: &ServerArgs) -> Fallible<()> {
+    let (client, origin) = match &args.tls {
+        None => (
+            reqwest::Client::new(),
+            format!("http://{}", args.upstream()?),
+        ),
+        Some(folder) => {
+            let root = std::fs::read(folder.join(tls::CERTIFICATE))?;
+            let root = reqwest::Certificate::from_pem(&root)?;
+            let client = reqwest::Client::builder().add_root_certificate(root);
+            let origin = format!("https://{}:{}", tls::HOST, args.upstream()?.port());
+            (client.build()?, origin)
+        }
+    };
     let textbook = Textbook {
-        client: reqwest::Client::new(),
-        url: format!("http://{}/api/v1/customer/", args.upstream()?),
+        client,
+        url: format!("{origin}/api/v1/customer/"),
     };
     tonic::transport::Server::builder()
         .add_service(CustomerServiceServer::new(textbook))
