@@ -38,7 +38,8 @@ def kill_pod(cluster):
 
 def node_to_cut(cluster, home):
     """One with a gateway, and without callers, OnboardFlow and DNS."""
-    dns = {pod["spec"].get("nodeName") for pod in cluster.get("pods", "-n", "kube-system", "-l", "k8s-app=kube-dns")["items"]}
+    servers = cluster.get("pods", "-n", "kube-system", "-l", "k8s-app=kube-dns")["items"]
+    dns = {pod["spec"].get("nodeName") for pod in servers}
     used = {pod["spec"]["nodeName"] for pod in cluster.gateways()} - dns - {home}
     return min(used, default=None)
 

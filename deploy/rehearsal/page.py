@@ -40,7 +40,6 @@ class Page:
 
     def install(self):
         """The page up to the point where callers can call."""
-        self.prepare()
         rest = self.blocks()
         while rest:
             kind, text = rest.pop(0)
