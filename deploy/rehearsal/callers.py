@@ -52,13 +52,13 @@ class Callers:
     def stop(self):
         self.cluster.kubectl("-n", NAMESPACE, "delete", "pod", "-l", LABEL, "--grace-period=1", "--ignore-not-found")
 
-    def pod(self, name, language, service, channels=CHANNELS, pause=PAUSE_MS):
+    def pod(self, name, language, service):
         environment = {
             "TARGET": f"{SERVICES[service]}.onboardflow.svc.cluster.local:50051",
             "SERVICE_CONFIG": self.config,
             "CALLS": self.calls,
-            "CHANNELS": str(channels),
-            "PAUSE_MS": str(pause),
+            "CHANNELS": str(CHANNELS),
+            "PAUSE_MS": str(PAUSE_MS),
             **PYTHON,
             **({"TLS_DIR": "/tls"} if self.secret else {}),
         }
@@ -81,8 +81,6 @@ class Callers:
         counts = {}
         for pod in self.cluster.get("pods", "-n", NAMESPACE, "-l", f"{LABEL}=caller")["items"]:
             name = pod["metadata"]["name"]
-            if name not in self.names:
-                continue
             if any(status["restartCount"] for status in pod["status"].get("containerStatuses", [])):
                 raise Failed(f"the caller {name} ended:\n" + self.log(name, "--previous"))
             lines = [line for line in self.log(name).splitlines() if line.startswith("{")] if ready(pod) else []
