@@ -11,6 +11,7 @@
 //! | `/log` | what is logged; `PUT` changes it, from this machine alone |
 //! | `grpc.health.v1` | Check and Watch, in plaintext on the same port |
 
+mod minutes;
 mod page;
 mod refuse;
 
@@ -38,7 +39,10 @@ use tonic::Status;
 use tower::Service as _;
 use tracing::{debug, info, warn};
 
-use self::refuse::{FromThisMachine, Peer};
+use self::{
+    minutes::Minutes,
+    refuse::{FromThisMachine, Peer},
+};
 use crate::{
     ledger::Ledger,
     server::Health,
@@ -78,7 +82,9 @@ pub struct Admin {
 impl Admin {
     /// Answers on `listener` until it is dropped.
     pub async fn serve(self, listener: TcpListener) -> Infallible {
-        let router = self.router();
+        let minutes = Minutes::default();
+        tokio::spawn(minutes.clone().follow(self.metrics.clone()));
+        let router = self.router().layer(Extension(minutes));
         let mut connections = Connections::default();
         loop {
             match listener.accept().await {

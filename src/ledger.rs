@@ -34,7 +34,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::{
     command::run,
-    days::{Account, Take},
+    days::{Account, Asked, Take, Taken},
     people::{Counts, Entry},
     reservation::Reservation,
 };
@@ -43,6 +43,7 @@ use self::{
     store::{New, Reserved, Row, Store},
 };
 use crate::{
+    callers::Spent,
     config::Location,
     context::Progress,
     telemetry::{LedgerAnswer, LedgerMetrics},
@@ -92,16 +93,26 @@ impl State {
         self as i64
     }
 
-    /// The state that a row is in: a pending one whose time is over is of unknown fate. A number of
-    /// a later version's reads as the most cautious one.
-    fn of(number: i64, until: i64, now: i64) -> Self {
+    /// A number of a later version's reads as the most cautious one.
+    fn of(number: i64) -> Self {
         match number {
-            0 if now <= until => Self::Pending,
+            0 => Self::Pending,
             1 => Self::Applied,
             3 => Self::Settled,
             _ => Self::Unknown,
         }
     }
+}
+
+/// When a write may be sent although its name is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// Only where the earlier attempt came to nothing.
+    Never,
+    /// Where nobody knows what became of the same write: once more does no harm.
+    IfUnknown,
+    /// Whatever is known of the name: it is used anew.
+    Always,
 }
 
 /// A write that names itself.
@@ -119,15 +130,15 @@ pub struct Write<'a> {
     pub method: &'a str,
     /// All that makes it the same write.
     pub call: [&'a [u8]; 3],
-    /// Whether it may be sent again where nobody knows what became of it.
-    pub may_repeat: bool,
+    /// When it may be sent although its name is known.
+    pub again: Again,
 }
 
 /// What the ledger says to a write that begins.
 #[derive(Debug)]
 pub enum Begun {
     /// It may be sent, and ends with this.
-    Reserved(Reservation),
+    Reserved(Box<Reservation>),
     /// It was applied. The response, where it could be read.
     Applied(Option<Vec<u8>>),
     /// Nobody knows what became of it since then.
@@ -138,8 +149,8 @@ pub enum Begun {
     UnderWay,
     /// Its id names another write.
     Reused,
-    /// The day has no call left.
-    QuotaSpent,
+    /// The day, or the caller's share of it, has no call left.
+    QuotaSpent(Spent),
 }
 
 /// The record. Clones are handles of the same one.
@@ -151,7 +162,6 @@ struct Shared {
     store: Store,
     runtime: Handle,
     work: TaskTracker,
-    now: fn() -> SystemTime,
     metrics: LedgerMetrics,
     /// One for each connection.
     turns: Semaphore,
@@ -162,29 +172,16 @@ struct Shared {
 impl Ledger {
     /// The ledger at this place, kept on the runtime that this is called in. Opens nothing yet.
     pub fn new(location: &Location) -> Result<Self, Failure> {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "gateways that share a ledger have nothing else in common"
-        )]
-        let now = SystemTime::now;
+        let store = Store::new(location)?;
+        let turns = Semaphore::new(store.connections());
         Ok(Self(Arc::new(Shared {
-            store: Store::new(location)?,
+            store,
             runtime: Handle::current(),
             work: TaskTracker::new(),
-            now,
             metrics: LedgerMetrics::default(),
-            turns: Semaphore::new(Store::connections(location)),
+            turns,
             gone: Mutex::default(),
         })))
-    }
-
-    /// The same, with another clock.
-    #[must_use]
-    pub fn with_clock(self, now: fn() -> SystemTime) -> Self {
-        match Arc::try_unwrap(self.0) {
-            Ok(shared) => Self(Arc::new(Shared { now, ..shared })),
-            Err(shared) => Self(shared),
-        }
     }
 
     /// Opens the store and makes its tables, if it is there.
@@ -211,7 +208,7 @@ impl Ledger {
             Ok(Begun::Settled) => LedgerAnswer::Settled,
             Ok(Begun::UnderWay) => LedgerAnswer::InProgress,
             Ok(Begun::Reused) => LedgerAnswer::Reused,
-            Ok(Begun::QuotaSpent) => LedgerAnswer::QuotaSpent,
+            Ok(Begun::QuotaSpent(_)) => LedgerAnswer::QuotaSpent,
             Err(_) => LedgerAnswer::Unreachable,
         });
         begun
@@ -231,11 +228,11 @@ impl Ledger {
             let found = self.reserve(write, &seal, take, progress, left).await?;
             let row = match found {
                 Found::Reserved(reservation) => return Ok(Begun::Reserved(reservation)),
-                Found::QuotaSpent => return Ok(Begun::QuotaSpent),
+                Found::QuotaSpent(spent) => return Ok(Begun::QuotaSpent(spent)),
                 Found::Row(row) if row.request != seal.request => return Ok(Begun::Reused),
                 Found::Row(row) => row,
             };
-            match row.state(self.0.now()) {
+            match row.state {
                 State::Pending => {}
                 State::Applied => {
                     let response = row.response.and_then(|sealed| seal.open(&sealed).ok());
@@ -260,36 +257,36 @@ impl Ledger {
         progress: &Progress,
         left: Duration,
     ) -> Result<Found, Failure> {
-        let now = self.0.now();
         let new = New {
             id: seal.id,
             request: seal.request,
             token: fastrand::i64(..),
-            began: now,
-            until: now.saturating_add(millis(left + GRACE)),
+            lasts: left + GRACE,
             id_begins: write.id_begins.to_owned(),
             site: write.site.to_owned(),
             method: write.method.to_owned(),
-            may_repeat: write.may_repeat,
+            again: write.again,
         };
         // Dropped with the row reserved, or maybe reserved, it frees the row again.
-        let mut reservation = Reservation {
+        let mut reservation = Box::new(Reservation {
             ledger: self.clone(),
             seal: Arc::clone(seal),
             token: new.token,
-            counted: None,
+            asked: take,
+            taken: None,
             progress: progress.clone(),
             open: true,
-        };
+        });
         let shared = Arc::clone(&self.0);
         self.run(async move {
             let reserved = shared.store.reserve(&new, take).await?;
             let unused = match reserved {
-                Reserved::Yes { calls } => {
-                    reservation.counted = take.zip(calls);
+                Reserved::Yes(taken) => {
+                    reservation.asked = None;
+                    reservation.taken = taken;
                     return Ok(Found::Reserved(reservation));
                 }
-                Reserved::QuotaSpent => Found::QuotaSpent,
+                Reserved::QuotaSpent(spent) => Found::QuotaSpent(spent),
                 Reserved::No(row) => Found::Row(row),
             };
             reservation.forget();
@@ -327,10 +324,11 @@ impl Ledger {
         done
     }
 
-    /// The time by its clock.
+    /// Whether it could not be reached a moment ago: who can do without it need not wait for it.
     #[must_use]
-    pub fn now(&self) -> SystemTime {
-        (self.0.now)()
+    pub fn seems_gone(&self) -> bool {
+        let a_moment_ago = Instant::now().checked_sub(STORE_TIMEOUT);
+        a_moment_ago.is_some_and(|moment| self.0.gone_since(moment))
     }
 
     /// Ends with what is to be written written, or with a short wait.
@@ -350,18 +348,12 @@ impl Shared {
     fn is_gone(&self) {
         *self.gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
-
-    /// Milliseconds since 1970.
-    fn now(&self) -> i64 {
-        let since = (self.now)().duration_since(UNIX_EPOCH);
-        millis(since.unwrap_or_default())
-    }
 }
 
 /// What asking for a row found.
 enum Found {
-    Reserved(Reservation),
-    QuotaSpent,
+    Reserved(Box<Reservation>),
+    QuotaSpent(Spent),
     Row(Row),
 }
 

@@ -89,14 +89,10 @@ impl Upstream {
         ledger: Option<Ledger>,
         metrics: &Metrics,
     ) -> Result<Self, BuildError> {
-        let quota = Quota::new(config.daily_quota, config.heed_retry_after);
         let shared = Shared {
             keys: KeyRing::new(&config.credentials, &metrics.secrets)?,
             breaker: Breaker::new(config.breaker, metrics.upstream.clone()),
-            quota: match &ledger {
-                Some(ledger) => quota.together(ledger.clone()),
-                None => quota,
-            },
+            quota: Quota::new(config, ledger.as_ref()),
             budget: Budget::new(),
             backoff: Backoff::default(),
             repeats: Repeats::new(),
@@ -106,9 +102,6 @@ impl Upstream {
             attempts: metrics.upstream.attempts(&config.base_url),
         };
         let shared = Arc::new(shared);
-        if ledger.is_some() && config.heed_retry_after {
-            tokio::spawn(Quota::follow(Arc::downgrade(&shared)));
-        }
         if config.daily_quota.is_some() {
             metrics.collect(quota::Left(Arc::downgrade(&shared)));
         }

@@ -1,9 +1,13 @@
 //! `GET /`: how the gateway is, on one page that needs no script. It is made of the metrics, so that
 //! the two can't disagree, and of the ledger's writes of unknown fate.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use axum::{
+    Extension,
     extract::State,
     response::{IntoResponse, Response},
 };
@@ -11,7 +15,10 @@ use http::{StatusCode, header};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use tokio::time::timeout;
 
-use super::Admin;
+use super::{
+    Admin,
+    minutes::{MOST, Minutes, Outcomes},
+};
 use crate::ledger::Entry;
 
 /// Longest wait for the ledger.
@@ -23,7 +30,7 @@ const LISTED: usize = 50;
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
 const STYLE: &str = "
-:root { color-scheme: light dark; --line: #8885; --bar: #2f7d4f; --bad: #b3261e }
+:root { color-scheme: light dark; --line: #8885; --ok: #2f7d4f; --refused: #b98900; --bad: #b3261e }
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem }
 h1 { font-size: 1.3rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse; width: 100% }
@@ -33,7 +40,10 @@ td.number { text-align: right; font-variant-numeric: tabular-nums }
 code { font-size: .85rem; user-select: all; overflow-wrap: anywhere }
 td.bar { width: 45% } meter { width: 100% }
 .bad { color: var(--bad); font-weight: 600 }
-@media (prefers-color-scheme: dark) { :root { --bar: #6fcf97; --bad: #ff8a80 } }
+svg { width: 100%; height: 6rem; border-bottom: 1px solid var(--line) }
+.ok-bar { fill: var(--ok) } .refused-bar { fill: var(--refused) } .failed-bar { fill: var(--bad) }
+.ok { color: var(--ok) } .refused { color: var(--refused) }
+@media (prefers-color-scheme: dark) { :root { --ok: #6fcf97; --refused: #f2c94c; --bad: #ff8a80 } }
 ";
 
 /// The writes of unknown fate, as far as they can be known.
@@ -44,7 +54,10 @@ enum Unknown {
 }
 
 /// The page.
-pub(super) async fn page(State(admin): State<Admin>) -> Response {
+pub(super) async fn page(
+    State(admin): State<Admin>,
+    Extension(minutes): Extension<Minutes>,
+) -> Response {
     let Ok(metrics) = admin.metrics.encode() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
@@ -56,7 +69,8 @@ pub(super) async fn page(State(admin): State<Admin>) -> Response {
         },
     };
     let series = Series::read(&metrics);
-    let page = whole(admin.health.is_ready(), &series, &unknown);
+    let minutes = minutes.until(Outcomes::since_the_start(&series));
+    let page = whole(admin.health.is_ready(), &minutes, &series, &unknown);
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, POLICY),
@@ -65,7 +79,8 @@ pub(super) async fn page(State(admin): State<Admin>) -> Response {
     (headers, page.into_string()).into_response()
 }
 
-fn whole(ready: bool, series: &Series<'_>, unknown: &Unknown) -> Markup {
+fn whole(ready: bool, minutes: &[Outcomes], series: &Series<'_>, unknown: &Unknown) -> Markup {
+    let up_since = series.sum("process_start_time_seconds");
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -80,12 +95,63 @@ fn whole(ready: bool, series: &Series<'_>, unknown: &Unknown) -> Markup {
                 p {
                     @if ready { "It takes calls." }
                     @else { span.bad { "It takes no calls: it starts or drains." } }
+                    " Up since " (time(up_since)) "."
                 }
+                (plot(minutes))
                 (calls(series))
                 (upstream(series))
                 (quota(series))
                 (ledger(series, unknown))
                 p { "All figures: " a href="/metrics" { "/metrics" } ". Settings: " a href="/config" { "/config" } "." }
+            }
+        }
+    }
+}
+
+/// A time in seconds since 1970, for people.
+fn time(seconds: f64) -> String {
+    let since = Duration::try_from_secs_f64(seconds).unwrap_or_default();
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
+}
+
+/// A bar a minute, from what went well up to what failed.
+fn plot(minutes: &[Outcomes]) -> Markup {
+    let most = minutes.iter().map(|minute| minute.all()).max();
+    let most = most.unwrap_or_default().max(1);
+    let first = MOST - minutes.len().min(MOST);
+    html! {
+        h2 { "Calls of the last " (MOST) " minutes" }
+        svg viewBox={ "0 0 " (MOST * 10) " 100" } preserveAspectRatio="none" role="img" aria-label="calls a minute, by outcome" {
+            @for (at, minute) in minutes.iter().enumerate() {
+                (bar((first + at) * 10, *minute, most))
+            }
+        }
+        p {
+            span.ok { "■ OK" } ", " span.refused { "■ refused" } ", " span.bad { "■ failed" }
+            ". The highest bar is " (most) " calls a minute; the last minute isn't over."
+        }
+    }
+}
+
+fn bar(x: usize, minute: Outcomes, most: u64) -> Markup {
+    let Outcomes {
+        ok,
+        refused,
+        failed,
+    } = minute;
+    let height = |calls: u64| calls * 100 / most;
+    let parts = [
+        ("ok-bar", 0, ok),
+        ("refused-bar", ok, refused),
+        ("failed-bar", ok + refused, failed),
+    ];
+    html! {
+        @for (class, below, calls) in parts {
+            @if calls > 0 {
+                @let top = height(below + calls).max(1);
+                rect class=(class) x=(x) y=(100 - top) width="9" height=((top - height(below)).max(1)) {
+                    title { (ok) " OK, " (refused) " refused, " (failed) " failed" }
+                }
             }
         }
     }
@@ -116,6 +182,7 @@ fn upstream(series: &Series<'_>) -> Markup {
     let states = series.sums("onboardflow_gateway_circuit_breaker_state", "state");
     let state = states.iter().find(|(_, is_in)| **is_in > 0.0);
     let in_flight = series.sum("onboardflow_gateway_upstream_attempts_in_flight");
+    let connections = series.sums("onboardflow_gateway_upstream_connections", "state");
     html! {
         h2 { "OnboardFlow" }
         p {
@@ -123,7 +190,8 @@ fn upstream(series: &Series<'_>) -> Markup {
                 Some("closed") | None => "Calls go through: the circuit breaker is closed.",
                 Some(state) => span.bad { "The circuit breaker is " (state) ": OnboardFlow has been failing." },
             }
-            " Attempts under way: " (in_flight) "."
+            " Attempts under way: " (in_flight) ". Connections:"
+            @for (state, number) in &connections { " " (number) " " (state.replace('_', " ")) "." }
         }
     }
 }
@@ -131,7 +199,8 @@ fn upstream(series: &Series<'_>) -> Markup {
 fn quota(series: &Series<'_>) -> Markup {
     let daily = series.sums("onboardflow_gateway_upstream_quota", "key");
     let left = series.sums("onboardflow_gateway_upstream_quota_left", "key");
-    let callers = series.sums("onboardflow_gateway_caller_quota_left", "caller");
+    let shares = series.sums("onboardflow_gateway_caller_quota", "caller");
+    let left_of_shares = series.sums("onboardflow_gateway_caller_quota_left", "caller");
     html! {
         h2 { "The day's quota" }
         @if daily.is_empty() { p { "No " code { "--daily-quota" } " is set." } }
@@ -139,22 +208,31 @@ fn quota(series: &Series<'_>) -> Markup {
             table {
                 tr { th { "API key" } th { "used" } th { "left" } th { "" } }
                 @for (key, daily) in &daily {
-                    @let left = left.get(key).copied().unwrap_or(*daily);
-                    @let used = daily - left;
-                    tr {
-                        td { (key) }
-                        td.number { (used) }
-                        td.number { (left) }
-                        td.bar { meter min="0" max=(daily) high=(daily * 0.8) optimum="0" value=(used) { (used) " of " (daily) } }
+                    (used(key, *daily, left.get(key).copied()))
+                }
+            }
+            @if !shares.is_empty() {
+                table {
+                    tr { th { "caller with a share" } th { "used" } th { "left" } th { "" } }
+                    @for (caller, daily) in &shares {
+                        (used(caller, *daily, left_of_shares.get(caller).copied()))
                     }
                 }
             }
-            @if !callers.is_empty() {
-                table {
-                    tr { th { "Caller with a share" } th { "left" } }
-                    @for (caller, left) in &callers { tr { td { (caller) } td.number { (left) } } }
-                }
-            }
+        }
+    }
+}
+
+/// A row with what is used and left of so many calls a day.
+fn used(name: &str, daily: f64, left: Option<f64>) -> Markup {
+    let left = left.unwrap_or(daily);
+    let used = daily - left;
+    html! {
+        tr {
+            td { (name) }
+            td.number { (used) }
+            td.number { (left) }
+            td.bar { meter min="0" max=(daily) high=(daily * 0.8) optimum="0" value=(used) { (used) " of " (daily) } }
         }
     }
 }
@@ -197,10 +275,10 @@ fn row(write: &Entry) -> Markup {
 }
 
 /// The metrics, as their text has them.
-struct Series<'a>(Vec<(&'a str, &'a str, f64)>);
+pub(super) struct Series<'a>(Vec<(&'a str, &'a str, f64)>);
 
 impl<'a> Series<'a> {
-    fn read(text: &'a str) -> Self {
+    pub(super) fn read(text: &'a str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let series = lines.filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;
@@ -216,7 +294,7 @@ impl<'a> Series<'a> {
     }
 
     /// The values of a metric, added up for each value of a label.
-    fn sums(&self, name: &str, label: &str) -> BTreeMap<&'a str, f64> {
+    pub(super) fn sums(&self, name: &str, label: &str) -> BTreeMap<&'a str, f64> {
         let mut sums = BTreeMap::new();
         for (_, labels, value) in self.0.iter().filter(|(its, _, _)| *its == name) {
             let mut pairs = labels

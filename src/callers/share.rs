@@ -1,5 +1,4 @@
-//! How a day's calls are divided among callers. Pure: whoever counts, in this process or in a ledger that
-//! several share, asks here whether one more call fits.
+//! How a day's calls are divided among callers. Pure: they are counted in `upstream/quota`.
 
 use std::{fmt, sync::Arc};
 
@@ -68,7 +67,7 @@ pub struct Allotment {
 pub struct Counts {
     /// Of everybody.
     pub all: u64,
-    /// Of this owner.
+    /// Of this owner; 0 where the day is not divided.
     pub own: u64,
 }
 
@@ -79,21 +78,6 @@ pub enum Spent {
     Share,
     /// The whole day's.
     Day,
-}
-
-impl Allotment {
-    /// Whether one more call fits, where the day has `daily`. The own part comes first: it is what the
-    /// caller can do something about.
-    pub fn admits(&self, daily: u64, counts: Counts) -> Result<(), Spent> {
-        if counts.own >= self.calls {
-            Err(Spent::Share)
-        } else if counts.all >= daily {
-            // The shares were others when the day began.
-            Err(Spent::Day)
-        } else {
-            Ok(())
-        }
-    }
 }
 
 #[cfg(test)]
@@ -124,18 +108,5 @@ mod tests {
         for part in [0.0, -0.1, 1.01, f64::NAN, f64::INFINITY, 1e-9] {
             assert_eq!(Share::new(part), None, "{part}");
         }
-    }
-
-    #[test]
-    fn the_own_part_is_a_cap_and_the_day_is_one_too() {
-        let allotment = Allotment {
-            owner: Owner::Others,
-            calls: 2,
-        };
-        let admits = |all, own| allotment.admits(10, Counts { all, own });
-        assert_eq!(admits(9, 1), Ok(()));
-        assert_eq!(admits(2, 2), Err(Spent::Share));
-        assert_eq!(admits(10, 2), Err(Spent::Share));
-        assert_eq!(admits(10, 1), Err(Spent::Day));
     }
 }

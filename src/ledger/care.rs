@@ -66,8 +66,7 @@ impl Ledger {
         for (state, entries) in State::ALL.into_iter().zip(counts.entries) {
             metrics.entries(state.as_str(), entries);
         }
-        let now = self.0.now();
-        let age = now - counts.oldest_unknown.unwrap_or(now);
+        let age = counts.oldest_unknown.unwrap_or_default();
         metrics.oldest_unknown(Duration::from_millis(age.try_into().unwrap_or_default()));
         Ok(())
     }

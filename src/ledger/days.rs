@@ -1,190 +1,245 @@
-//! The rows about API keys: the calls that each made on a day, and those that OnboardFlow refuses for
-//! a while.
+//! The rows about API keys: the calls that were made with each on a day, and those that OnboardFlow
+//! refuses for a while.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{sync::Arc, time::Duration};
 
 use sqlx::{AnyConnection, Error, Row as _, any::AnyRow, query};
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::{
-    DAY, Failure, Ledger, STORE_TIMEOUT, millis,
+    Failure, Ledger, STORE_TIMEOUT, millis,
     seal::{self, HASH},
     store::Store,
-    time,
 };
+use crate::callers::{Counts, Spent};
 
-const TAKE_CALL: &str = "INSERT INTO days (account, day, calls) VALUES ($1, $2, 1) \
-     ON CONFLICT (account, day) DO UPDATE SET calls = days.calls + 1 WHERE days.calls < $3 \
-     RETURNING calls";
+/// Rows about calls, and about refusals, that gateways are told of at most.
+const MOST: i64 = 20_000;
+
+const TAKE_CALL: &str = "INSERT INTO days (account, day, calls) \
+     SELECT $1, now / 86400000, 1 FROM clock WHERE $2 > 0 \
+     ON CONFLICT (account, day) DO UPDATE SET calls = days.calls + 1 WHERE days.calls < $2 \
+     RETURNING day, calls";
 const ADD_CALLS: &str = "INSERT INTO days (account, day, calls) VALUES ($1, $2, $3) \
      ON CONFLICT (account, day) DO UPDATE SET calls = days.calls + $3";
 const GIVE_BACK: &str =
     "UPDATE days SET calls = calls - 1 WHERE account = $1 AND day = $2 AND calls > 0";
-const SPENT: &str = "INSERT INTO spent (account, until) VALUES ($1, $2) \
-     ON CONFLICT (account) DO UPDATE SET until = $2";
-const RENEWED: &str = "DELETE FROM spent WHERE account = $1";
-const ALL_SPENT: &str = "SELECT account, until FROM spent WHERE until > $1 LIMIT 10000";
-const CALLS_OF: &str =
-    "SELECT account, calls FROM days WHERE day = $1 ORDER BY calls DESC LIMIT 1000";
+const REFUSED: &str = "INSERT INTO spent (account, until) SELECT $1, now + $2 FROM clock WHERE true \
+     ON CONFLICT (account) DO UPDATE SET until = excluded.until";
+const TAKEN_AGAIN: &str = "DELETE FROM spent WHERE account = $1";
+const ALL_REFUSED: &str =
+    "SELECT account, until - now AS remains FROM spent, clock WHERE until > now LIMIT $1";
+const ALL_CALLS: &str = "SELECT account, day, calls FROM days, clock WHERE day = now / 86400000 \
+     ORDER BY calls DESC LIMIT $1";
 
-/// An API key, by its hash.
+/// What calls are counted under: an API key, or a share of its calls, by a hash.
 pub type Account = [u8; HASH];
 
 /// A call that asks to be counted.
 #[derive(Clone, Copy, Debug)]
 pub struct Take {
-    /// The API key's hash.
+    /// For its API key.
+    pub all: Asked,
+    /// For the share that its caller uses, where the day is divided.
+    pub own: Option<Asked>,
+}
+
+/// A call that asks to be counted under one account.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Which.
     pub account: Account,
-    /// Days since 1970.
+    /// The calls that it has a day.
+    pub daily: u64,
+}
+
+/// A call that was counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Taken {
+    /// What for.
+    pub take: Take,
+    /// On which day, as days since 1970.
     pub day: i64,
-    /// The calls that the day has.
-    pub daily: i64,
-    /// Calls that were made while the ledger could not be reached.
-    pub owed: i64,
+    /// How many there are with it.
+    pub counts: Counts,
+}
+
+/// What gateways know together of API keys.
+#[derive(Debug, Default)]
+pub struct Known {
+    /// Those that OnboardFlow refuses, and for how long.
+    pub refused: Vec<(Account, Duration)>,
+    /// The calls of today.
+    pub calls: Vec<(Account, i64, u64)>,
 }
 
 impl Ledger {
-    /// The account of an API key.
+    /// The account of an API key, or of a share of its calls.
     #[must_use]
-    pub fn account(api_key: &[u8]) -> Account {
-        seal::account(api_key)
+    pub fn account(parts: &[&[u8]]) -> Account {
+        seal::account(parts)
     }
 
-    /// Counts a call, and says how many there are; or none is left.
-    pub async fn take(&self, take: Take) -> Result<Option<i64>, Failure> {
+    /// Counts a call, if there is one left.
+    pub async fn take(&self, take: Take) -> Result<Result<Taken, Spent>, Failure> {
         let shared = Arc::clone(&self.0);
         self.run(async move { shared.store.take(take).await }).await
     }
 
-    /// Gives a call back that never left. Nobody waits for it.
-    pub fn give_back(&self, take: Take) {
+    /// Adds calls that were made while the ledger could not be reached.
+    pub async fn add(&self, account: Account, day: i64, calls: u64) -> Result<(), Failure> {
         let shared = Arc::clone(&self.0);
-        self.note(async move { shared.store.give_back(&take.account, take.day).await });
+        self.run(async move { shared.store.add(&account, day, calls).await })
+            .await
+    }
+
+    /// Gives a call back that never left. Nobody waits for it.
+    pub fn give_back(&self, taken: Taken) {
+        let shared = Arc::clone(&self.0);
+        self.note(async move { shared.store.give_back(&taken).await });
     }
 
     /// Notes that OnboardFlow refuses an API key for so long, or takes calls with it again. Nobody
     /// waits for it.
-    pub fn note_spent(&self, account: Account, delay: Option<Duration>) {
+    pub fn note_refused(&self, account: Account, delay: Option<Duration>) {
         let shared = Arc::clone(&self.0);
-        let until = delay.map(|delay| shared.now().saturating_add(millis(delay)));
         self.note(async move {
-            match until {
-                Some(until) => shared.store.spent(&account, until).await,
-                None => shared.store.renewed(&account).await,
+            match delay {
+                Some(delay) => shared.store.refused(&account, delay).await,
+                None => shared.store.taken_again(&account).await,
             }
         });
     }
 
-    fn note(&self, work: impl Future<Output = Result<(), sqlx::Error>> + Send + 'static) {
+    fn note(&self, work: impl Future<Output = Result<(), Error>> + Send + 'static) {
         let shared = &self.0;
         let work = async move {
-            if let Err(error) = timeout(STORE_TIMEOUT, work)
-                .await
-                .unwrap_or(Err(Error::PoolTimedOut))
-            {
+            let done = timeout(STORE_TIMEOUT, work).await;
+            if let Err(error) = done.unwrap_or(Err(Error::PoolTimedOut)) {
                 warn!(%error, "the ledger did not take a note about the quota");
             }
         };
         drop(shared.work.spawn_on(work, &shared.runtime));
     }
 
-    /// The API keys that OnboardFlow refuses, and until when.
-    pub async fn all_spent(&self) -> Result<Vec<(Account, SystemTime)>, Failure> {
+    /// What is known of API keys.
+    pub async fn known(&self) -> Result<Known, Failure> {
         let shared = Arc::clone(&self.0);
-        let now = shared.now();
-        let spent = self
-            .run(async move { shared.store.all_spent(now).await })
-            .await?;
-        Ok(spent
-            .into_iter()
-            .map(|(account, until)| (account, time(until)))
-            .collect())
-    }
-
-    /// The calls that API keys made today, the most first.
-    pub async fn calls_today(&self) -> Result<Vec<(Account, i64)>, Failure> {
-        let shared = Arc::clone(&self.0);
-        let today = shared.now() / DAY;
-        self.run(async move { shared.store.calls_of(today).await })
-            .await
+        self.run(async move { shared.store.known().await }).await
     }
 }
 
 impl Store {
-    /// Counts a call, and says how many there are; or none is left.
-    pub(super) async fn take(&self, take: Take) -> Result<Option<i64>, Error> {
+    async fn take(&self, take: Take) -> Result<Result<Taken, Spent>, Error> {
+        if take.own.is_none() {
+            // One statement is a transaction: others wait for its row the less.
+            self.ready().await?;
+            return take_call(&mut *self.pool.acquire().await?, take).await;
+        }
         let mut tx = self.begin().await?;
-        let calls = take_call(&mut tx, take).await?;
-        tx.commit().await?;
-        Ok(calls)
+        let taken = take_call(&mut tx, take).await?;
+        match taken {
+            Ok(_) => tx.commit().await?,
+            Err(_) => tx.rollback().await?,
+        }
+        Ok(taken)
     }
 
-    pub(super) async fn give_back(&self, account: &Account, day: i64) -> Result<(), Error> {
-        let give = query(GIVE_BACK).bind(account.to_vec()).bind(day);
-        give.execute(&self.pool).await.map(drop)
-    }
-
-    /// Notes that OnboardFlow refuses an API key until then.
-    pub(super) async fn spent(&self, account: &Account, until: i64) -> Result<(), Error> {
+    async fn add(&self, account: &Account, day: i64, calls: u64) -> Result<(), Error> {
         self.ready().await?;
-        let spent = query(SPENT).bind(account.to_vec()).bind(until);
-        spent.execute(&self.pool).await.map(drop)
+        let add = query(ADD_CALLS).bind(account.to_vec()).bind(day);
+        let add = add.bind(number(calls));
+        add.execute(&self.pool).await.map(drop)
     }
 
-    /// Notes that OnboardFlow takes calls with an API key again.
-    pub(super) async fn renewed(&self, account: &Account) -> Result<(), Error> {
-        self.ready().await?;
-        let renewed = query(RENEWED).bind(account.to_vec());
-        renewed.execute(&self.pool).await.map(drop)
+    async fn give_back(&self, taken: &Taken) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        give_back(&mut tx, &taken.take, taken.day).await?;
+        tx.commit().await
     }
 
-    /// The API keys that OnboardFlow refuses, and until when.
-    pub(super) async fn all_spent(&self, now: i64) -> Result<Vec<(Account, i64)>, Error> {
+    async fn refused(&self, account: &Account, delay: Duration) -> Result<(), Error> {
         self.ready().await?;
-        let rows = query(ALL_SPENT).bind(now).fetch_all(&self.pool).await?;
-        rows.iter()
-            .map(|row| Ok((account(row)?, row.try_get("until")?)))
-            .collect()
+        let refused = query(REFUSED).bind(account.to_vec()).bind(millis(delay));
+        refused.execute(&self.pool).await.map(drop)
     }
 
-    /// The calls that API keys made on a day, the most first.
-    pub(super) async fn calls_of(&self, day: i64) -> Result<Vec<(Account, i64)>, Error> {
+    async fn taken_again(&self, account: &Account) -> Result<(), Error> {
         self.ready().await?;
-        let rows = query(CALLS_OF).bind(day).fetch_all(&self.pool).await?;
-        rows.iter()
-            .map(|row| Ok((account(row)?, row.try_get("calls")?)))
-            .collect()
+        let taken_again = query(TAKEN_AGAIN).bind(account.to_vec());
+        taken_again.execute(&self.pool).await.map(drop)
+    }
+
+    async fn known(&self) -> Result<Known, Error> {
+        self.ready().await?;
+        let refused = query(ALL_REFUSED).bind(MOST).fetch_all(&self.pool).await?;
+        let refused = refused.iter().map(|row| {
+            let remains: i64 = row.try_get("remains")?;
+            Ok((account(row)?, Duration::from_millis(remains.unsigned_abs())))
+        });
+        let calls = query(ALL_CALLS).bind(MOST).fetch_all(&self.pool).await?;
+        let calls = calls.iter().map(|row| {
+            let calls: i64 = row.try_get("calls")?;
+            Ok((account(row)?, row.try_get("day")?, calls.unsigned_abs()))
+        });
+        Ok(Known {
+            refused: refused.collect::<Result<_, Error>>()?,
+            calls: calls.collect::<Result<_, Error>>()?,
+        })
     }
 }
 
+/// Counts a call under its accounts, the caller's own first: it is what the caller can do something
+/// about. Always in this order, so that no two transactions wait for each other. Nothing is kept of a
+/// call that there is no more of, unless the transaction is committed.
 pub(super) async fn take_call(
     connection: &mut AnyConnection,
     take: Take,
-) -> Result<Option<i64>, Error> {
-    let Take {
-        account,
-        day,
-        daily,
-        owed,
-    } = take;
-    if owed > 0 {
-        let add = query(ADD_CALLS).bind(account.to_vec()).bind(day).bind(owed);
-        add.execute(&mut *connection).await?;
+) -> Result<Result<Taken, Spent>, Error> {
+    let own = match take.own {
+        None => 0,
+        Some(own) => match count(connection, own).await? {
+            Some((_, own)) => own,
+            None => return Ok(Err(Spent::Share)),
+        },
+    };
+    let Some((day, all)) = count(connection, take.all).await? else {
+        return Ok(Err(Spent::Day));
+    };
+    let counts = Counts { all, own };
+    Ok(Ok(Taken { take, day, counts }))
+}
+
+/// The day, and its calls with this one.
+async fn count(connection: &mut AnyConnection, asked: Asked) -> Result<Option<(i64, u64)>, Error> {
+    let count = query(TAKE_CALL).bind(asked.account.to_vec());
+    let count = count.bind(number(asked.daily));
+    let Some(row) = count.fetch_optional(connection).await? else {
+        return Ok(None);
+    };
+    let calls: i64 = row.try_get("calls")?;
+    Ok(Some((row.try_get("day")?, calls.unsigned_abs())))
+}
+
+pub(super) async fn give_back(
+    connection: &mut AnyConnection,
+    take: &Take,
+    day: i64,
+) -> Result<(), Error> {
+    for asked in take.own.iter().chain([&take.all]) {
+        let give = query(GIVE_BACK).bind(asked.account.to_vec()).bind(day);
+        give.execute(&mut *connection).await?;
     }
-    let take = query(TAKE_CALL)
-        .bind(account.to_vec())
-        .bind(day)
-        .bind(daily);
-    let row = take.fetch_optional(connection).await?;
-    row.map(|row| row.try_get("calls")).transpose()
+    Ok(())
 }
 
 fn account(row: &AnyRow) -> Result<Account, Error> {
     let account: Vec<u8> = row.try_get("account")?;
     let account = account.try_into();
     account.map_err(|_| Error::Protocol("an account is not a hash".to_owned()))
+}
+
+fn number(calls: u64) -> i64 {
+    i64::try_from(calls).unwrap_or(i64::MAX)
 }

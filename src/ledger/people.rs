@@ -7,7 +7,7 @@ use std::{
 
 use sqlx::{Error, Row as _, any::AnyRow, query};
 
-use super::{DAY, Failure, Ledger, State, millis, store::Store, time};
+use super::{Failure, Ledger, State, millis, store::Store, time};
 
 /// Rows that a list has at most.
 const LISTED: i64 = 10_000;
@@ -17,21 +17,19 @@ const DAYS: i64 = 7;
 /// Rows that one statement deletes: others wait for it.
 const PRUNED_AT_ONCE: i64 = 1000;
 
-const LIST: &str = "SELECT id, id_begins, site, method, began, \
-     CASE WHEN state = 0 AND until < $1 THEN 2 ELSE state END AS now FROM writes \
-     WHERE began >= $2 ORDER BY began, id LIMIT $3";
-const LIST_UNKNOWN: &str = "SELECT id, id_begins, site, method, began, 2 AS now FROM writes \
-     WHERE (state = 2 OR state = 0 AND until < $1) AND began >= $2 ORDER BY began, id LIMIT $3";
-const SETTLE_APPLIED: &str = "UPDATE writes SET state = 3 WHERE id = $1 \
-     AND (state = 2 OR state = 0 AND until < $2)";
-const SETTLE_NOT_APPLIED: &str = "DELETE FROM writes WHERE id = $1 \
-     AND (state = 2 OR state = 0 AND until < $2)";
-const COUNT: &str = "SELECT CASE WHEN state = 0 AND until < $1 THEN 2 ELSE state END AS now, \
-     COUNT(*) AS entries, MIN(began) AS oldest FROM writes GROUP BY 1";
+const LIST: &str = "SELECT id, id_begins, site, method, began, fate FROM known \
+     ORDER BY began, id LIMIT $1";
+const LIST_UNKNOWN: &str = "SELECT id, id_begins, site, method, began, fate FROM known \
+     WHERE fate = 2 ORDER BY began, id LIMIT $1";
+const SETTLE_APPLIED: &str = "UPDATE writes SET state = 3 \
+     WHERE id IN (SELECT id FROM known WHERE id = $1 AND fate = 2)";
+const SETTLE_NOT_APPLIED: &str = "DELETE FROM writes \
+     WHERE id IN (SELECT id FROM known WHERE id = $1 AND fate = 2)";
+const COUNT: &str = "SELECT fate, COUNT(*) AS entries, MAX(age) AS oldest FROM known GROUP BY fate";
 const PRUNE: &str = "DELETE FROM writes WHERE id IN \
-     (SELECT id FROM writes WHERE began < $1 AND (state <> 0 OR until < $2) LIMIT $3)";
-const PRUNE_DAYS: &str = "DELETE FROM days WHERE day < $1";
-const PRUNE_SPENT: &str = "DELETE FROM spent WHERE until < $1";
+     (SELECT id FROM known WHERE age > $1 AND fate <> 0 LIMIT $2)";
+const PRUNE_DAYS: &str = "DELETE FROM days WHERE day < (SELECT now / 86400000 FROM clock) - $1";
+const PRUNE_SPENT: &str = "DELETE FROM spent WHERE until < (SELECT now FROM clock)";
 
 /// A row as people are shown it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +54,7 @@ pub struct Entry {
 pub struct Counts {
     /// Rows in each state, in the order of [`State::ALL`].
     pub entries: [i64; 4],
-    /// When the oldest write of unknown fate began.
+    /// The age of the oldest write of unknown fate, in milliseconds.
     pub oldest_unknown: Option<i64>,
 }
 
@@ -64,33 +62,28 @@ impl Ledger {
     /// Rows, oldest first: all, or those of unknown fate.
     pub async fn list(&self, unknown: bool) -> Result<Vec<Entry>, Failure> {
         let shared = Arc::clone(&self.0);
-        let now = shared.now();
-        self.run(async move { shared.store.list(unknown, now, LISTED).await })
+        self.run(async move { shared.store.list(unknown).await })
             .await
     }
 
     /// How many rows there are.
     pub async fn count(&self) -> Result<Counts, Failure> {
         let shared = Arc::clone(&self.0);
-        let now = shared.now();
-        self.run(async move { shared.store.count(now).await }).await
+        self.run(async move { shared.store.count().await }).await
     }
 
     /// Notes what a person found out of a write of unknown fate. False if it isn't one any more.
     pub async fn settle(&self, entry: &Entry, applied: bool) -> Result<bool, Failure> {
         let shared = Arc::clone(&self.0);
-        let now = shared.now();
         let id = entry.row_id.clone();
-        self.run(async move { shared.store.settle(&id, applied, now).await })
+        self.run(async move { shared.store.settle(&id, applied).await })
             .await
     }
 
     /// Forgets writes that began longer ago than this. Says how many it were.
     pub async fn prune(&self, retention: Duration) -> Result<u64, Failure> {
         let shared = Arc::clone(&self.0);
-        let now = shared.now();
-        let before = now.saturating_sub(millis(retention));
-        self.run(async move { shared.store.prune(before, now / DAY - DAYS, now).await })
+        self.run(async move { shared.store.prune(millis(retention)).await })
             .await
     }
 }
@@ -105,36 +98,31 @@ impl Entry {
 
 impl Store {
     /// Rows, oldest first.
-    pub(super) async fn list(
-        &self,
-        unknown: bool,
-        now: i64,
-        most: i64,
-    ) -> Result<Vec<Entry>, Error> {
+    async fn list(&self, unknown: bool) -> Result<Vec<Entry>, Error> {
         self.ready().await?;
         let statement = if unknown { LIST_UNKNOWN } else { LIST };
-        let rows = query(statement).bind(now).bind(0_i64).bind(most);
+        let rows = query(statement).bind(LISTED);
         let rows = rows.fetch_all(&self.pool).await?;
         rows.iter().map(entry).collect()
     }
 
     /// Notes what a person found out of a write of unknown fate. False if it isn't one.
-    pub(super) async fn settle(&self, id: &[u8], applied: bool, now: i64) -> Result<bool, Error> {
+    async fn settle(&self, id: &[u8], applied: bool) -> Result<bool, Error> {
         self.ready().await?;
         let statement = if applied {
             SETTLE_APPLIED
         } else {
             SETTLE_NOT_APPLIED
         };
-        let done = query(statement).bind(id.to_vec()).bind(now);
+        let done = query(statement).bind(id.to_vec());
         Ok(done.execute(&self.pool).await?.rows_affected() == 1)
     }
 
-    pub(super) async fn count(&self, now: i64) -> Result<Counts, Error> {
+    async fn count(&self) -> Result<Counts, Error> {
         self.ready().await?;
         let mut counts = Counts::default();
-        for row in query(COUNT).bind(now).fetch_all(&self.pool).await? {
-            let state = State::of(number(&row, "now")?, now, now);
+        for row in query(COUNT).fetch_all(&self.pool).await? {
+            let state = State::of(row.try_get("fate")?);
             counts.entries[state as usize] = row.try_get("entries")?;
             if state == State::Unknown {
                 counts.oldest_unknown = row.try_get("oldest")?;
@@ -143,20 +131,22 @@ impl Store {
         Ok(counts)
     }
 
-    /// Deletes what began before `before`, and days before `day`. Says how many writes it were.
-    pub(super) async fn prune(&self, before: i64, day: i64, now: i64) -> Result<u64, Error> {
+    /// Deletes writes that are older than this, in milliseconds, and old days. Says how many writes
+    /// it were.
+    async fn prune(&self, oldest: i64) -> Result<u64, Error> {
         self.ready().await?;
         let mut pruned = 0;
         loop {
-            let some = query(PRUNE).bind(before).bind(now).bind(PRUNED_AT_ONCE);
+            let some = query(PRUNE).bind(oldest).bind(PRUNED_AT_ONCE);
             let deleted = some.execute(&self.pool).await?.rows_affected();
             pruned += deleted;
             if deleted < PRUNED_AT_ONCE.unsigned_abs() {
                 break;
             }
         }
-        query(PRUNE_DAYS).bind(day).execute(&self.pool).await?;
-        query(PRUNE_SPENT).bind(now).execute(&self.pool).await?;
+        let days = query(PRUNE_DAYS).bind(DAYS);
+        days.execute(&self.pool).await?;
+        query(PRUNE_SPENT).execute(&self.pool).await?;
         Ok(pruned)
     }
 }
@@ -172,13 +162,7 @@ fn entry(row: &AnyRow) -> Result<Entry, Error> {
         id_begins: row.try_get("id_begins")?,
         site: row.try_get("site")?,
         method: row.try_get("method")?,
-        state: State::of(number(row, "now")?, i64::MAX, 0),
+        state: State::of(row.try_get("fate")?),
         began: row.try_get("began")?,
     })
-}
-
-/// A number that one store calls an integer and the other a big one.
-fn number(row: &AnyRow, column: &str) -> Result<i64, Error> {
-    row.try_get::<i64, _>(column)
-        .or_else(|_| row.try_get::<i32, _>(column).map(i64::from))
 }

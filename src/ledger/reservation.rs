@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::{
     Ledger, STORE_TIMEOUT,
-    days::Take,
+    days::{Take, Taken},
     seal::{HASH, Seal},
     store::End,
 };
@@ -27,8 +27,10 @@ pub struct Reservation {
     pub(super) ledger: Ledger,
     pub(super) seal: Arc<Seal>,
     pub(super) token: i64,
-    /// The call of the day that was taken with it, and how many there are now.
-    pub(super) counted: Option<(Take, i64)>,
+    /// The call of the day that it asked for, as long as nobody knows whether it got it.
+    pub(super) asked: Option<Take>,
+    /// The call of the day that was taken with it.
+    pub(super) taken: Option<Taken>,
     pub(super) progress: Progress,
     pub(super) open: bool,
 }
@@ -55,8 +57,8 @@ impl Reservation {
 
     /// The call of the day that was taken with it.
     #[must_use]
-    pub fn counted(&self) -> Option<(Take, i64)> {
-        self.counted
+    pub fn taken(&self) -> Option<Taken> {
+        self.taken
     }
 
     /// There is no row to free.
@@ -76,7 +78,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if self.open {
             let end = match self.progress.sent() {
-                Sent::No => End::Free,
+                Sent::No => End::Undone(self.asked),
                 Sent::Maybe => End::Unknown,
             };
             drop(self.ledger.write(self.seal.id, self.token, end));

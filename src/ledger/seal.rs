@@ -65,9 +65,9 @@ impl Seal {
     }
 }
 
-/// The hash that an API key is counted under.
-pub(super) fn account(api_key: &[u8]) -> [u8; HASH] {
-    let hashed = digest::digest(&SHA256, &framed(&[SALT, api_key]));
+/// The hash that an API key, or a share of its calls, is counted under.
+pub(super) fn account(parts: &[&[u8]]) -> [u8; HASH] {
+    let hashed = digest::digest(&SHA256, &framed(&[SALT, &framed(parts)]));
     let mut account = [0; HASH];
     account.copy_from_slice(hashed.as_ref());
     account
@@ -105,6 +105,7 @@ fn derive(keys: &Prk, purpose: &[u8]) -> Result<[u8; HASH], Unspecified> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::Again;
 
     const BODY: &[u8] = br#"{"customer_email":"test@onboardflow.com"}"#;
 
@@ -116,7 +117,7 @@ mod tests {
             site: "",
             method: "",
             call: [b"POST", b"/", body],
-            may_repeat: false,
+            again: Again::Never,
         }
     }
 

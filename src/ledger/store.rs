@@ -1,6 +1,7 @@
 //! The rows, in SQLite or PostgreSQL: one schema, the same statements.
 //!
-//! Nothing here reads a clock: whoever asks says what time it is, in milliseconds since 1970.
+//! The store's clock says what time it is, in milliseconds since 1970. The clocks of the gateways that
+//! share it may differ.
 
 use std::{fmt, str::FromStr as _, time::Duration};
 
@@ -14,11 +15,11 @@ use sqlx::{
 use tokio::{sync::OnceCell, time::sleep};
 
 use super::{
-    State,
-    days::{Take, take_call},
+    Again, State,
+    days::{Take, Taken, give_back, take_call},
     seal::HASH,
 };
-use crate::config::Location;
+use crate::{callers::Spent, config::Location};
 
 /// Connections to a PostgreSQL server. A transaction takes about a millisecond.
 const CONNECTIONS: usize = 8;
@@ -29,48 +30,65 @@ const TRIES: u32 = 5;
 /// The wait before the tables are looked at again.
 const PAUSE: Duration = Duration::from_millis(50);
 
-const SCHEMA: &str = include_str!("migrations/0001_ledger.sql");
-
-/// The transaction's first word. SQLite's lets one write at a time, so that none has to give up halfway.
-const BEGIN_SQLITE: &str = "BEGIN IMMEDIATE";
-const BEGIN_POSTGRES: &str = "BEGIN";
-
-/// What each connection to SQLite begins with: a commit is on the disk when it returns.
-const SQLITE: &str = "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
-/// The same for PostgreSQL. A gateway that dies in the middle holds no lock for long.
-const POSTGRES: &str = "SET synchronous_commit = on; SET statement_timeout = '5s'; \
-     SET idle_in_transaction_session_timeout = '5s';";
-
 const INSERT: &str = "INSERT INTO writes \
      (id, request, token, state, began, until, id_begins, site, method) \
-     VALUES ($1, $2, $3, 0, $4, $5, $6, $7, $8) ON CONFLICT (id) DO NOTHING";
-const SELECT: &str =
-    "SELECT request, token, state, response, began, until FROM writes WHERE id = $1";
-const TAKE_OVER: &str = "UPDATE writes SET token = $1, state = 0, response = NULL, began = $2, \
-     until = $3 WHERE id = $4 AND token = $5";
+     SELECT $1, $2, $3, 0, now, now + $4, $5, $6, $7 FROM clock WHERE true \
+     ON CONFLICT (id) DO NOTHING";
+const SELECT: &str = "SELECT request, token, fate, response, began FROM known WHERE id = $1";
+const TAKE_OVER: &str = "UPDATE writes SET token = $1, state = 0, response = NULL, \
+     began = (SELECT now FROM clock), until = (SELECT now FROM clock) + $2 \
+     WHERE id = $3 AND token = $4";
 const END: &str = "UPDATE writes SET state = $1, response = $2 \
      WHERE id = $3 AND token = $4 AND state = 0";
-const FREE: &str = "DELETE FROM writes WHERE id = $1 AND token = $2 AND state = 0";
+const FREE: &str = "DELETE FROM writes WHERE id = $1 AND token = $2 AND state = 0 RETURNING began";
+
+/// What differs between the stores.
+struct Dialect {
+    /// A transaction's first word.
+    begin: &'static str,
+    /// What each connection begins with. A commit is on the disk when it returns.
+    setup: &'static str,
+    clock: &'static str,
+    connections: usize,
+}
+
+/// One writes at a time, so that none has to give up halfway; others wait here and not in SQLite, which
+/// polls.
+const SQLITE: Dialect = Dialect {
+    begin: "BEGIN IMMEDIATE",
+    setup: "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;",
+    clock: include_str!("migrations/0002_clock_sqlite.sql"),
+    connections: 1,
+};
+
+/// A gateway that dies in the middle holds no lock for long.
+const POSTGRES: Dialect = Dialect {
+    begin: "BEGIN",
+    setup: "SET synchronous_commit = on; SET statement_timeout = '5s'; \
+     SET idle_in_transaction_session_timeout = '5s';",
+    clock: include_str!("migrations/0002_clock_postgres.sql"),
+    connections: CONNECTIONS,
+};
 
 /// A write that asks for a row.
 pub(super) struct New {
     pub(super) id: [u8; HASH],
     pub(super) request: [u8; HASH],
     pub(super) token: i64,
-    pub(super) began: i64,
-    pub(super) until: i64,
+    /// How long it may be pending.
+    pub(super) lasts: Duration,
     pub(super) id_begins: String,
     pub(super) site: String,
     pub(super) method: String,
-    pub(super) may_repeat: bool,
+    pub(super) again: Again,
 }
 
 /// What came of asking for a row.
 pub(super) enum Reserved {
-    /// The row is the write's, and the day's calls are so many.
-    Yes { calls: Option<i64> },
+    /// The row is the write's, and a call of the day, if it asked for one.
+    Yes(Option<Taken>),
     /// The day has no call left.
-    QuotaSpent,
+    QuotaSpent(Spent),
     /// Another one has the row.
     No(Row),
 }
@@ -79,10 +97,9 @@ pub(super) enum Reserved {
 pub(super) struct Row {
     pub(super) request: Vec<u8>,
     token: i64,
-    state: i64,
+    pub(super) state: State,
     pub(super) response: Option<Vec<u8>>,
     pub(super) began: i64,
-    until: i64,
 }
 
 /// How a reservation ends.
@@ -94,12 +111,14 @@ pub(super) enum End {
     Unknown,
     /// Nothing was applied: the id is free again.
     Free,
+    /// Nobody knows whether it was reserved: if it was, it is free again, and so is the call of the day.
+    Undone(Option<Take>),
 }
 
 /// A store that may not be there yet.
 pub(super) struct Store {
     pub(super) pool: AnyPool,
-    begin: &'static str,
+    dialect: &'static Dialect,
     ready: OnceCell<()>,
 }
 
@@ -109,26 +128,19 @@ impl fmt::Debug for Store {
     }
 }
 
-impl Row {
-    /// What is known at this time.
-    pub(super) fn state(&self, now: i64) -> State {
-        State::of(self.state, self.until, now)
-    }
-}
-
 impl Store {
     /// Opens no connection yet.
     pub(super) fn new(location: &Location) -> Result<Self, Error> {
         sqlx::any::install_default_drivers();
         let options = AnyConnectOptions::from_str(&url(location))?;
         let options = options.disable_statement_logging();
-        let (begin, setup) = match location {
-            Location::Sqlite(_) => (BEGIN_SQLITE, SQLITE),
-            Location::Postgres(_) => (BEGIN_POSTGRES, POSTGRES),
+        let dialect = match location {
+            Location::Sqlite(_) => &SQLITE,
+            Location::Postgres(_) => &POSTGRES,
         };
-        let connections = u32::try_from(Self::connections(location)).unwrap_or(1);
+        let setup = dialect.setup;
         let pool = AnyPoolOptions::new()
-            .max_connections(connections)
+            .max_connections(u32::try_from(dialect.connections).unwrap_or(1))
             .acquire_timeout(CONNECT_TIMEOUT)
             .after_connect(move |connection, _| {
                 Box::pin(async move { sqlx::raw_sql(setup).execute(connection).await.map(drop) })
@@ -136,18 +148,14 @@ impl Store {
             .connect_lazy_with(options);
         Ok(Self {
             pool,
-            begin,
+            dialect,
             ready: OnceCell::new(),
         })
     }
 
     /// What works at the same time.
-    pub(super) fn connections(location: &Location) -> usize {
-        match location {
-            // One writes at a time anyway, and so doesn't wait in SQLite, which polls.
-            Location::Sqlite(_) => 1,
-            Location::Postgres(_) => CONNECTIONS,
-        }
+    pub(super) fn connections(&self) -> usize {
+        self.dialect.connections
     }
 
     /// Makes the tables, once.
@@ -157,13 +165,28 @@ impl Store {
             // SQLite locks no migration: another process may have made the tables meanwhile.
             loop {
                 tries -= 1;
-                match migrate(&self.pool).await {
-                    Err(_) if tries > 0 && self.begin == BEGIN_SQLITE => sleep(PAUSE).await,
+                match self.migrate().await {
+                    Err(_) if tries > 0 && self.dialect.connections == 1 => sleep(PAUSE).await,
                     made => return made,
                 }
             }
         };
         self.ready.get_or_try_init(make).await.map(|&()| ())
+    }
+
+    async fn migrate(&self) -> Result<(), Error> {
+        let step = |version, name: &'static str, sql: &'static str| {
+            let sql = sql.into_sql_str();
+            Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+        };
+        let mut migrations = Migrator::with_migrations(vec![
+            step(1, "tables", include_str!("migrations/0001_tables.sql")),
+            step(2, "clock", self.dialect.clock),
+            step(3, "known", include_str!("migrations/0003_known.sql")),
+        ]);
+        // An older gateway goes on with the tables of a newer one: those only grow.
+        migrations.set_ignore_missing(true);
+        migrations.run(&self.pool).await.map_err(Error::from)
     }
 
     pub(super) async fn close(&self) {
@@ -172,39 +195,21 @@ impl Store {
 
     pub(super) async fn begin(&self) -> Result<Transaction<'static, Any>, Error> {
         self.ready().await?;
-        self.pool.begin_with(self.begin).await
+        self.pool.begin_with(self.dialect.begin).await
     }
 
     /// Gives a write its row, and a call of the day with it; or says who has the row. All or nothing.
     pub(super) async fn reserve(&self, new: &New, take: Option<Take>) -> Result<Reserved, Error> {
         for _ in 0..TRIES {
             let mut tx = self.begin().await?;
-            if !insert(&mut tx, new).await? {
-                let Some(row) = select(&mut tx, &new.id).await? else {
-                    tx.rollback().await?;
-                    continue;
-                };
-                if !row.may_be_taken_over(new) {
-                    tx.rollback().await?;
-                    return Ok(Reserved::No(row));
-                }
-                if !take_over(&mut tx, new, row.token).await? {
-                    tx.rollback().await?;
-                    continue;
-                }
+            let reserved = try_reserve(&mut tx, new, take).await?;
+            match reserved {
+                Some(Reserved::Yes(_)) => tx.commit().await?,
+                Some(Reserved::QuotaSpent(_) | Reserved::No(_)) | None => tx.rollback().await?,
             }
-            let calls = match take {
-                None => None,
-                Some(take) => match take_call(&mut tx, take).await? {
-                    None => {
-                        tx.rollback().await?;
-                        return Ok(Reserved::QuotaSpent);
-                    }
-                    counted => counted,
-                },
-            };
-            tx.commit().await?;
-            return Ok(Reserved::Yes { calls });
+            if let Some(reserved) = reserved {
+                return Ok(reserved);
+            }
         }
         Err(Error::Protocol("the row keeps changing".to_owned()))
     }
@@ -214,22 +219,33 @@ impl Store {
         let (state, response) = match end {
             End::Applied(response) => (State::Applied, response.clone()),
             End::Unknown => (State::Unknown, None),
-            End::Free => {
-                let free = query(FREE).bind(id.to_vec()).bind(token);
-                return free.execute(&self.pool).await.map(drop);
-            }
+            End::Free => return self.free(id, token, None).await,
+            End::Undone(take) => return self.free(id, token, *take).await,
         };
         let end = query(END).bind(state.number()).bind(response);
         let end = end.bind(id.to_vec()).bind(token);
         end.execute(&self.pool).await.map(drop)
     }
+
+    async fn free(&self, id: &[u8; HASH], token: i64, take: Option<Take>) -> Result<(), Error> {
+        let mut tx = self.begin().await?;
+        let free = query(FREE).bind(id.to_vec()).bind(token);
+        let row = free.fetch_optional(&mut *tx).await?;
+        if let (Some(row), Some(take)) = (row, take) {
+            let began: i64 = row.try_get("began")?;
+            give_back(&mut tx, &take, began / super::DAY).await?;
+        }
+        tx.commit().await
+    }
 }
 
 impl Row {
-    /// Only where nobody knows what became of it, and once more does no harm.
     fn may_be_taken_over(&self, new: &New) -> bool {
-        let is_unknown = self.state(new.began) == State::Unknown;
-        is_unknown && new.may_repeat && self.request == new.request
+        match new.again {
+            Again::Never => false,
+            Again::IfUnknown => self.state == State::Unknown && self.request == new.request,
+            Again::Always => true,
+        }
     }
 }
 
@@ -247,13 +263,30 @@ fn url(location: &Location) -> String {
     }
 }
 
-async fn migrate(pool: &AnyPool) -> Result<(), Error> {
-    let sql = SCHEMA.into_sql_str();
-    let ledger = Migration::new(1, "ledger".into(), MigrationType::Simple, sql, false);
-    let mut migrations = Migrator::with_migrations(vec![ledger]);
-    // An older gateway goes on with the tables of a newer one: those only grow.
-    migrations.set_ignore_missing(true);
-    migrations.run(pool).await.map_err(Error::from)
+/// Nothing where the row changed meanwhile.
+async fn try_reserve(
+    connection: &mut AnyConnection,
+    new: &New,
+    take: Option<Take>,
+) -> Result<Option<Reserved>, Error> {
+    if !insert(connection, new).await? {
+        let Some(row) = select(connection, &new.id).await? else {
+            return Ok(None);
+        };
+        if !row.may_be_taken_over(new) {
+            return Ok(Some(Reserved::No(row)));
+        }
+        if !take_over(connection, new, row.token).await? {
+            return Ok(None);
+        }
+    }
+    let Some(take) = take else {
+        return Ok(Some(Reserved::Yes(None)));
+    };
+    Ok(Some(match take_call(connection, take).await? {
+        Ok(taken) => Reserved::Yes(Some(taken)),
+        Err(spent) => Reserved::QuotaSpent(spent),
+    }))
 }
 
 async fn insert(connection: &mut AnyConnection, new: &New) -> Result<bool, Error> {
@@ -261,8 +294,7 @@ async fn insert(connection: &mut AnyConnection, new: &New) -> Result<bool, Error
         .bind(new.id.to_vec())
         .bind(new.request.to_vec())
         .bind(new.token)
-        .bind(new.began)
-        .bind(new.until)
+        .bind(super::millis(new.lasts))
         .bind(&*new.id_begins)
         .bind(&*new.site)
         .bind(&*new.method);
@@ -277,15 +309,15 @@ async fn select(connection: &mut AnyConnection, id: &[u8; HASH]) -> Result<Optio
     Ok(Some(Row {
         request: row.try_get("request")?,
         token: row.try_get("token")?,
-        state: row.try_get("state")?,
+        state: State::of(row.try_get("fate")?),
         response: row.try_get("response")?,
         began: row.try_get("began")?,
-        until: row.try_get("until")?,
     }))
 }
 
 async fn take_over(connection: &mut AnyConnection, new: &New, from: i64) -> Result<bool, Error> {
-    let take = query(TAKE_OVER).bind(new.token).bind(new.began);
-    let take = take.bind(new.until).bind(new.id.to_vec()).bind(from);
+    let take = query(TAKE_OVER).bind(new.token);
+    let take = take.bind(super::millis(new.lasts));
+    let take = take.bind(new.id.to_vec()).bind(from);
     Ok(take.execute(connection).await?.rows_affected() == 1)
 }

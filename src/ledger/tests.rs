@@ -1,11 +1,8 @@
 //! The ledger on SQLite, and on the PostgreSQL that `LEDGER_TEST_POSTGRES` names.
 
-use std::{
-    collections::HashSet,
-    env,
-    sync::atomic::{AtomicU64, Ordering},
-};
+use std::{collections::HashSet, env};
 
+use sqlx::query;
 use tempfile::TempDir;
 
 use super::*;
@@ -18,21 +15,30 @@ const CALL: [&[u8]; 3] = [
 const OTHER: [&[u8]; 3] = [b"POST", b"/", b"{}"];
 
 /// A place for a ledger, and what it takes to keep it.
-struct Place(Location, Option<TempDir>);
+struct Place {
+    location: Location,
+    _directory: Option<TempDir>,
+}
 
 fn places() -> Vec<Place> {
     #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
     let postgres = env::var("LEDGER_TEST_POSTGRES").ok();
     let directory = tempfile::tempdir().unwrap();
     let file = format!("sqlite:{}/l 100%.db", directory.path().display());
-    let sqlite = Place(Location::parse(&file).unwrap(), Some(directory));
-    let postgres = postgres.map(|url| Place(Location::parse(&url).unwrap(), None));
-    [sqlite].into_iter().chain(postgres).collect()
+    let place = |location: &str, directory| Place {
+        location: Location::parse(location).unwrap(),
+        _directory: directory,
+    };
+    let postgres = postgres.map(|url| place(&url, None));
+    [place(&file, Some(directory))]
+        .into_iter()
+        .chain(postgres)
+        .collect()
 }
 
 impl Place {
     fn open(&self) -> Ledger {
-        Ledger::new(&self.0).unwrap()
+        Ledger::new(&self.location).unwrap()
     }
 }
 
@@ -49,15 +55,23 @@ fn create<'a>(id: &'a str, call: [&'a [u8]; 3]) -> Write<'a> {
         site: "site-b30ef3aa",
         method: "POST /",
         call,
-        may_repeat: false,
+        again: Again::Never,
     }
 }
 
 fn update<'a>(id: &'a str, call: [&'a [u8]; 3]) -> Write<'a> {
     Write {
-        may_repeat: true,
+        again: Again::IfUnknown,
         ..create(id, call)
     }
+}
+
+/// Lets so many seconds pass for one write, by the store's clock.
+async fn let_pass(ledger: &Ledger, id: &str, seconds: u64) {
+    let earlier = "UPDATE writes SET began = began - $1, until = until - $1 WHERE id_begins = $2";
+    let earlier = query(earlier).bind(seconds.cast_signed() * 1000);
+    let pool = &ledger.0.store.pool;
+    earlier.bind(&id[..8]).execute(pool).await.unwrap();
 }
 
 /// Begins a write that has a minute, and waits for no other.
@@ -76,7 +90,7 @@ async fn begin_with(
     ledger.begin(write, take, progress, times).await.unwrap()
 }
 
-fn reserved(begun: Begun) -> Reservation {
+fn reserved(begun: Begun) -> Box<Reservation> {
     match begun {
         Begun::Reserved(reservation) => reservation,
         other => panic!("{other:?}"),
@@ -138,14 +152,14 @@ async fn a_create_of_unknown_fate_is_never_sent_again_and_an_update_is() {
 /// A gateway that was killed never writes an outcome.
 #[tokio::test]
 async fn a_pending_write_reads_as_unknown_once_its_time_is_over() {
-    static NOW: AtomicU64 = AtomicU64::new(1_000_000);
-    let now = || UNIX_EPOCH + Duration::from_secs(NOW.load(Ordering::Relaxed));
     for place in places() {
         let (created, updated) = (fresh(), fresh());
-        let ledger = place.open().with_clock(now);
+        let ledger = place.open();
         let left = reserved(begin(&ledger, &create(&created, CALL)).await);
         let late = reserved(begin(&ledger, &update(&updated, CALL)).await);
-        NOW.fetch_add(60 + GRACE.as_secs() + 1, Ordering::Relaxed);
+        for id in [&created, &updated] {
+            let_pass(&ledger, id, 60 + GRACE.as_secs() + 1).await;
+        }
 
         let again = begin(&ledger, &create(&created, CALL)).await;
         assert!(matches!(again, Begun::Unknown(_)), "{again:?}");
@@ -265,24 +279,19 @@ async fn a_person_settles_what_nobody_knows() {
 
 #[tokio::test]
 async fn writes_are_forgotten_after_their_time() {
-    static NOW: AtomicU64 = AtomicU64::new(1_000_000);
     const DAY: Duration = Duration::from_secs(24 * 3600);
-    let now = || UNIX_EPOCH + Duration::from_secs(NOW.load(Ordering::Relaxed));
-    let Place(location, _kept) = places().remove(0);
-    let ledger = Ledger::new(&location).unwrap().with_clock(now);
-    let id = fresh();
+    let place = places().remove(0);
+    let (id, ledger) = (fresh(), place.open());
     reserved(begin(&ledger, &create(&id, CALL)).await)
         .unknown()
         .await;
+    let_pass(&ledger, &id, 3 * 24 * 3600 - 3600).await;
     let counts = ledger.count().await.unwrap();
-    assert_eq!(
-        (counts.entries, counts.oldest_unknown),
-        ([0, 0, 1, 0], Some(1_000_000_000))
-    );
+    assert_eq!(counts.entries, [0, 0, 1, 0]);
+    assert!(counts.oldest_unknown > Some(2 * 24 * 3600 * 1000));
 
-    NOW.fetch_add(3 * 24 * 3600 - 1, Ordering::Relaxed);
     assert_eq!(ledger.prune(3 * DAY).await.unwrap(), 0);
-    NOW.fetch_add(2, Ordering::Relaxed);
+    let_pass(&ledger, &id, 3601).await;
     assert_eq!(ledger.prune(3 * DAY).await.unwrap(), 1);
     reserved(begin(&ledger, &create(&id, CALL)).await)
         .free()
@@ -291,22 +300,89 @@ async fn writes_are_forgotten_after_their_time() {
 }
 
 #[tokio::test]
+async fn a_name_that_is_used_anew_forgets_what_was_known_of_it() {
+    for place in places() {
+        let (id, ledger) = (fresh(), place.open());
+        let anew = Write {
+            again: Again::Always,
+            ..create(&id, CALL)
+        };
+        let first = reserved(begin(&ledger, &anew).await);
+        let second = reserved(begin(&ledger, &anew).await);
+        // It is no longer the first one's.
+        first.applied(None).await;
+        let again = begin(&ledger, &create(&id, CALL)).await;
+        assert!(matches!(again, Begun::UnderWay), "{again:?}");
+        second.unknown().await;
+        reserved(begin(&ledger, &anew).await).free().await;
+    }
+}
+
+/// An account that no other test has.
+fn account(daily: u64) -> Asked {
+    Asked {
+        account: Ledger::account(&[fresh().as_bytes()]),
+        daily,
+    }
+}
+
+#[tokio::test]
 async fn a_write_without_a_call_left_for_it_has_no_row() {
     for place in places() {
         let (id, ledger) = (fresh(), place.open());
-        let take = Take {
-            account: seal::account(fresh().as_bytes()),
-            day: 20_000,
-            daily: 1,
-            owed: 0,
+        let (all, own) = (account(2), account(1));
+        let day = Take { all, own: None };
+        let shared = Take {
+            all,
+            own: Some(own),
         };
         let (write, progress) = (create(&id, CALL), Progress::default());
-        let first = reserved(begin_with(&ledger, &write, Some(take), &progress).await);
-        assert_eq!(first.counted().unwrap().1, 1);
+        let refused = async |take| {
+            let begun = begin_with(&ledger, &write, Some(take), &progress).await;
+            match begun {
+                Begun::QuotaSpent(spent) => spent,
+                other => panic!("{other:?}"),
+            }
+        };
+        let first = reserved(begin_with(&ledger, &write, Some(shared), &progress).await);
+        let taken = first.taken().unwrap();
+        assert_eq!((taken.counts.own, taken.counts.all), (1, 1));
         first.free().await;
-        let second = begin_with(&ledger, &write, Some(take), &progress).await;
-        assert!(matches!(second, Begun::QuotaSpent), "{second:?}");
+        assert_eq!(refused(shared).await, Spent::Share);
+        let second = ledger.take(day).await.unwrap().unwrap();
+        assert_eq!((second.counts.own, second.counts.all), (0, 2));
+        assert_eq!(refused(day).await, Spent::Day);
+        let all = account(0);
+        let nothing = Take { all, own: None };
+        assert_eq!(refused(nothing).await, Spent::Day);
         reserved(begin(&ledger, &write).await).free().await;
+
+        // What is given back is given back to both.
+        ledger.give_back(taken);
+        ledger.0.work.close();
+        ledger.0.work.wait().await;
+        ledger.0.work.reopen();
+        let third = ledger.take(shared).await.unwrap().unwrap();
+        assert_eq!((third.counts.own, third.counts.all), (1, 2));
+    }
+}
+
+/// A commit whose answer was lost.
+#[tokio::test]
+async fn a_reservation_that_may_not_have_been_made_is_undone() {
+    for place in places() {
+        let (id, ledger) = (fresh(), place.open());
+        let all = account(1);
+        let take = Take { all, own: None };
+        let (write, progress) = (create(&id, CALL), Progress::default());
+        let mut lost = reserved(begin_with(&ledger, &write, Some(take), &progress).await);
+        (lost.asked, lost.taken) = (lost.taken.map(|taken| taken.take), None);
+        drop(lost);
+        reserved(wait_for(&ledger, &write).await).free().await;
+        assert!(
+            ledger.take(take).await.unwrap().is_ok(),
+            "it was given back"
+        );
     }
 }
 

@@ -111,7 +111,7 @@ impl Upstream {
         let caller = context.caller.as_deref();
         let counted = if let Some(counted) = counted {
             // With the reservation of its name.
-            counted.allowed(caller)?
+            counted.allowed()?
         } else {
             let quota = &self.shared.quota;
             quota.admit(key, caller, &context.progress).await?

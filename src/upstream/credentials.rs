@@ -4,11 +4,7 @@
 //! Keys from files are followed ([`crate::reload`]). A file that can't be read, or holds no key,
 //! changes nothing.
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher as _, RandomState},
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use http::HeaderValue;
 use secrecy::SecretString;
@@ -31,8 +27,6 @@ pub(super) struct Key {
     pub(super) authorization: HeaderValue,
     /// Whose key it is.
     pub(super) holder: KeyHolder,
-    /// Tells keys apart, within this process.
-    pub(super) id: u64,
     /// What the key is called in logs and metrics, which is not the key: `default`, `caller`, or
     /// [`site_name`].
     pub(super) name: Arc<str>,
@@ -44,14 +38,13 @@ pub(super) enum KeyRing {
     /// The gateway's own.
     Gateway(Reloaded<Ring>),
     /// Every call carries what its caller presents.
-    Caller { hasher: RandomState, name: Arc<str> },
+    Caller { name: Arc<str> },
 }
 
 /// Reads the files, and again when they change.
 fn follow(
     files: KeyFiles,
     scheme: AuthScheme,
-    hasher: RandomState,
     metrics: &Secrets,
 ) -> Result<Reloaded<Ring>, BuildError> {
     let followed = Files {
@@ -62,7 +55,7 @@ fn follow(
     };
     Reloaded::follow(followed, move || {
         let keys = files.read().map_err(BuildError::Files)?;
-        Ring::new(&keys, scheme, &hasher)
+        Ring::new(&keys, scheme)
     })
 }
 
@@ -75,18 +68,16 @@ pub(super) struct Ring {
 
 impl KeyRing {
     pub(super) fn new(credentials: &Credentials, metrics: &Secrets) -> Result<Self, BuildError> {
-        let hasher = RandomState::new();
         Ok(match credentials {
             Credentials::Gateway { token, scheme } => {
-                let ring = Ring::new(&Keys::one(token.clone()), *scheme, &hasher)?;
+                let ring = Ring::new(&Keys::one(token.clone()), *scheme)?;
                 metrics.loaded(Secret::Token);
                 Self::Gateway(Reloaded::fixed(ring))
             }
             Credentials::Files { files, scheme } => {
-                Self::Gateway(follow(files.clone(), *scheme, hasher, metrics)?)
+                Self::Gateway(follow(files.clone(), *scheme, metrics)?)
             }
             Credentials::Caller => Self::Caller {
-                hasher,
                 name: "caller".into(),
             },
         })
@@ -100,10 +91,9 @@ impl KeyRing {
                     "this site has no API key at the gateway; ask its operators",
                 )])
             }),
-            (Self::Caller { hasher, name }, Some(authorization)) => Ok(Key {
+            (Self::Caller { name }, Some(authorization)) => Ok(Key {
                 authorization: authorization.clone(),
                 holder: KeyHolder::Caller,
-                id: hasher.hash_one(authorization.as_bytes()),
                 name: Arc::clone(name),
             }),
             (Self::Caller { .. }, None) => Err(Error::new(Refusal::CallerUnauthenticated)
@@ -125,12 +115,11 @@ impl KeyRing {
 }
 
 impl Ring {
-    fn new(keys: &Keys, scheme: AuthScheme, hasher: &RandomState) -> Result<Self, BuildError> {
+    fn new(keys: &Keys, scheme: AuthScheme) -> Result<Self, BuildError> {
         let key = |name: &str, token: &SecretString| -> Result<Key, BuildError> {
             let authorization = scheme.header(token)?;
             Ok(Key {
                 holder: KeyHolder::Gateway,
-                id: hasher.hash_one(authorization.as_bytes()),
                 authorization,
                 name: name.into(),
             })

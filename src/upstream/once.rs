@@ -7,7 +7,7 @@ use prost::Message;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::{
-    Upstream,
+    Shared, Upstream,
     credentials::{Key, site_name},
     memory::Name,
     repeats::Fate,
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     context::{Arrival, Context, NamedBy},
     error::{Answer, Earlier, Error, Refusal, Violation, Write},
-    ledger::{self, Begun, Reservation},
+    ledger::{self, Again, Begun, Ledger, Reservation},
     rest::Call,
     translate::Operation,
 };
@@ -54,28 +54,47 @@ impl Upstream {
             let sent = self.send::<Op>(call, key, context, None).await;
             return sent.map(Outcome::fresh);
         };
-        let reservation = match self.begin::<Op>(id, call, key, context).await? {
+        let Some(ledger) = &self.ledger else {
+            return Err(Error::new(Refusal::LedgerOff));
+        };
+        let again = if Op::INTENT.effect.may_repeat() {
+            Again::IfUnknown
+        } else {
+            Again::Never
+        };
+        let begun = self.ask(ledger, (id, id.as_bytes()), again, call, key, context);
+        let begun = begun.await.map_err(unavailable)?;
+        let reservation = match self.answer::<Op>(begun)? {
             Ok(reservation) => reservation,
             Err(replayed) => return Ok(replayed),
         };
-        let counted = reservation.counted();
         let quota = &self.shared.quota;
-        let counted = counted.map(|taken| quota.counted(key, &context.progress, taken));
-        let ended = self.send::<Op>(call, key, context, counted).await;
+        let counted = quota.counted(key, &context.progress, reservation.taken());
+        let ended = self.send::<Op>(call, key, context, Some(counted)).await;
         // What can't be noted in time is noted without its caller.
-        let _ = timeout_at(give_up(context), note(reservation, &ended)).await;
+        let _ = timeout_at(give_up(context), note(*reservation, &ended)).await;
         ended.map(Outcome::fresh)
     }
 
     /// Sends a create without a name, unless it says that it is a repeat, and its first attempt is
-    /// remembered.
+    /// known: to the ledger, or to this process.
     async fn recently<Op: Operation>(
         &self,
         call: &Call,
         key: &Key,
         context: &Context,
     ) -> Result<Outcome<Op::Response>, Error> {
-        let repeats = &self.shared.repeats;
+        let Shared { repeats, quota, .. } = &*self.shared;
+        let reservation = match self.ask_for_repeat(call, key, context).await {
+            None => None,
+            Some(begun) => match self.answer::<Op>(begun)? {
+                Ok(reservation) => Some(reservation),
+                Err(replayed) => return Ok(replayed),
+            },
+        };
+        let counted = reservation
+            .as_ref()
+            .map(|reservation| quota.counted(key, &context.progress, reservation.taken()));
         let name = repeats.name(call, context);
         if context.arrival == Arrival::Repeat
             && let Some(fate) = self.fate_of(name, context).await
@@ -87,13 +106,36 @@ impl Upstream {
             };
         }
         let under_way = repeats.begin(name, &context.progress);
-        let ended = self.send::<Op>(call, key, context, None).await;
+        let ended = self.send::<Op>(call, key, context, counted).await;
         match became(&ended) {
             Write::Applied => under_way.applied(ended.as_ref().ok().map(Message::encode_to_vec)),
             Write::Unknown => under_way.unknown(),
             Write::NotSent | Write::Rejected => under_way.free(),
         }
+        if let Some(reservation) = reservation {
+            let _ = timeout_at(give_up(context), note(*reservation, &ended)).await;
+        }
         ended.map(Outcome::fresh)
+    }
+
+    /// What the ledger knows of a create under its `x-request-id`. Nothing where it can't be reached:
+    /// nothing was promised. And nothing where the id isn't a UUID: whoever can guess it could test
+    /// guesses at the rest of the call on the ledger's rows.
+    async fn ask_for_repeat(&self, call: &Call, key: &Key, context: &Context) -> Option<Begun> {
+        let ledger = self.ledger.as_ref().filter(|ledger| !ledger.seems_gone())?;
+        let id = context.request_id();
+        uuid::Uuid::try_parse(id).ok()?;
+        let again = match context.arrival {
+            // Whoever doesn't say that it repeats means another write.
+            Arrival::First => Again::Always,
+            Arrival::Repeat => Again::Never,
+        };
+        // With another request it names another write, too.
+        let body = call.body.as_deref().unwrap_or_default();
+        let path = call.path.as_str().as_bytes();
+        let name = [b"x-request-id ", id.as_bytes(), b" ", path, b" ", body].concat();
+        let begun = self.ask(ledger, (id, &name), again, call, key, context);
+        begun.await.ok()
     }
 
     /// What became of a create, if it is remembered; waits for one that is under way.
@@ -109,19 +151,18 @@ impl Upstream {
         }
     }
 
-    /// Reserves the name, or has the answer to an earlier call with it.
-    async fn begin<Op: Operation>(
+    /// Reserves a name (as people are shown it, and whole), or says what is known of it.
+    async fn ask(
         &self,
-        id: &str,
+        ledger: &Ledger,
+        (id, name): (&str, &[u8]),
+        again: Again,
         call: &Call,
         key: &Key,
         context: &Context,
-    ) -> Result<Result<Reservation, Outcome<Op::Response>>, Error> {
-        let Some(ledger) = &self.ledger else {
-            return Err(Error::new(Refusal::LedgerOff));
-        };
+    ) -> Result<Begun, ledger::Failure> {
         let write = ledger::Write {
-            request_id: id.as_bytes(),
+            request_id: name,
             id_begins: id.get(..8).unwrap_or_default(),
             site_key: &call.site_key,
             site: &site_name(&call.site_key),
@@ -131,12 +172,18 @@ impl Upstream {
                 call.path.as_str().as_bytes(),
                 call.body.as_deref().unwrap_or_default(),
             ],
-            may_repeat: Op::INTENT.effect.may_repeat(),
+            again,
         };
-        let take = self.shared.quota.take_for(key);
+        let take = self.shared.quota.take_for(key, context.caller.as_deref());
         let times = (give_up(context), context.deadline);
-        let begun = ledger.begin(&write, take, &context.progress, times).await;
-        let begun = begun.map_err(|cause| Error::new(Refusal::LedgerUnavailable).because(cause))?;
+        ledger.begin(&write, take, &context.progress, times).await
+    }
+
+    /// The reservation, or the answer to an earlier call with the name.
+    fn answer<Op: Operation>(
+        &self,
+        begun: Begun,
+    ) -> Result<Result<Box<Reservation>, Outcome<Op::Response>>, Error> {
         match begun {
             Begun::Reserved(reservation) => Ok(Ok(reservation)),
             Begun::Applied(response) => replayed::<Op>(response.as_deref()).map(Err),
@@ -147,12 +194,13 @@ impl Upstream {
                 violations: vec![Violation::new("request_id", "names another write already")],
                 ..Error::new(Refusal::RequestIdReused)
             }),
-            Begun::QuotaSpent => {
-                let midnight = self.shared.quota.until_midnight();
-                Err(Error::new(Refusal::QuotaSpent).retry_after(midnight))
-            }
+            Begun::QuotaSpent(spent) => Err(self.shared.quota.no_more(spent)),
         }
     }
+}
+
+fn unavailable(cause: ledger::Failure) -> Error {
+    Error::new(Refusal::LedgerUnavailable).because(cause)
 }
 
 /// Notes what became of a write.

@@ -8,52 +8,31 @@ use std::{
 };
 
 use onboardflow_gateway::{
-    config::{AuthScheme, Credentials, Location},
-    ledger::Ledger,
+    config::{AuthScheme, Credentials},
     proto::{
         CreateCustomerRequest, CreateCustomerResponse, DeleteCustomerRequest, UpdateCustomerRequest,
     },
     service::REPLAYED,
 };
 use secrecy::SecretString;
-use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt as _, sync::Notify, task::JoinSet};
 use tonic::{Code, Request, Response, Status};
 use tonic_types::StatusExt as _;
 use url::Url;
 
 use crate::support::{
-    CREATED, Config, EMAIL, Gateway, KEY, Upstream, create_request, nobody, response, told,
-    update_request,
+    CREATED, Config, EMAIL, Gateway, KEY, Process, Store, Upstream, create_request, fresh_id,
+    insist, nobody, response, told, update_request,
 };
 
 const JSON: (&str, &str) = ("content-type", "application/json");
 const UPDATED: &str = include_str!("../fixtures/updated.json");
 
-/// Where a ledger is kept, and what it takes to keep it.
-struct Store(Location, Option<TempDir>);
-
-impl Store {
-    /// One of each kind that there is here.
-    fn all() -> Vec<Self> {
-        #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
-        let postgres = std::env::var("LEDGER_TEST_POSTGRES").ok();
-        let postgres = postgres.map(|url| Self(Location::parse(&url).unwrap(), None));
-        [Self::sqlite()].into_iter().chain(postgres).collect()
-    }
-
-    fn sqlite() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let file = format!("sqlite:{}/ledger.db", directory.path().display());
-        Self(Location::parse(&file).unwrap(), Some(directory))
-    }
-
-    /// A replica of the gateway: with a ledger of its own at this place.
-    async fn gateway(&self, upstream: &Url) -> Gateway {
-        let ledger = Some(Ledger::new(&self.0).unwrap());
-        let config = Config::new(upstream.clone());
-        Gateway::start(Config { ledger, ..config }).await
-    }
+/// A replica of the gateway: with a ledger of its own at this place.
+async fn replica(store: &Store, upstream: &Url) -> Gateway {
+    let ledger = Some(store.ledger());
+    let config = Config::new(upstream.clone());
+    Gateway::start(Config { ledger, ..config }).await
 }
 
 /// How an upstream treats one request.
@@ -84,12 +63,6 @@ async fn upstream(manners: impl IntoIterator<Item = Manner>) -> Upstream {
         }
     })
     .await
-}
-
-fn fresh_id() -> String {
-    uuid::Builder::from_random_bytes(fastrand::u128(..).to_be_bytes())
-        .into_uuid()
-        .to_string()
 }
 
 fn create(id: &str) -> CreateCustomerRequest {
@@ -129,8 +102,8 @@ async fn an_applied_write_is_answered_again_and_not_sent() {
     for store in Store::all() {
         let upstream = upstream([]).await;
         let [first, second] = [
-            store.gateway(&upstream.url()).await,
-            store.gateway(&upstream.url()).await,
+            replica(&store, &upstream.url()).await,
+            replica(&store, &upstream.url()).await,
         ];
         let id = fresh_id();
         let created = first.create(create(&id)).await.unwrap();
@@ -142,7 +115,7 @@ async fn an_applied_write_is_answered_again_and_not_sent() {
         }
         first.stop().await;
         second.stop().await;
-        let restarted = store.gateway(&upstream.url()).await;
+        let restarted = replica(&store, &upstream.url()).await;
         assert!(is_replayed(&restarted.create(create(&id)).await.unwrap()));
         restarted.stop().await;
 
@@ -158,7 +131,7 @@ async fn what_was_not_sent_or_rejected_is_executed() {
     for store in Store::all() {
         let upstream = upstream([Manner::Answer(400, "{}")]).await;
         let id = fresh_id();
-        let alone = store.gateway(&nobody().await).await;
+        let alone = replica(&store, &nobody().await).await;
         assert_told(
             &refusal(alone.create(create(&id)).await),
             Code::Unavailable,
@@ -167,7 +140,7 @@ async fn what_was_not_sent_or_rejected_is_executed() {
         );
         alone.stop().await;
 
-        let gateway = store.gateway(&upstream.url()).await;
+        let gateway = replica(&store, &upstream.url()).await;
         assert_told(
             &refusal(gateway.create(create(&id)).await),
             Code::InvalidArgument,
@@ -192,8 +165,8 @@ async fn a_repeat_of_a_write_under_way_waits_until_its_own_deadline() {
         let moment = Arc::new(Notify::new());
         let upstream = upstream([Manner::AnswerAfter(Arc::clone(&moment))]).await;
         let [first, second] = [
-            store.gateway(&upstream.url()).await,
-            store.gateway(&upstream.url()).await,
+            replica(&store, &upstream.url()).await,
+            replica(&store, &upstream.url()).await,
         ];
         let id = fresh_id();
         let under_way = {
@@ -227,8 +200,8 @@ async fn twenty_callers_with_one_id_are_one_request_and_one_answer() {
         let moment = Arc::new(Notify::new());
         let upstream = upstream([Manner::AnswerAfter(Arc::clone(&moment))]).await;
         let replicas = [
-            store.gateway(&upstream.url()).await,
-            store.gateway(&upstream.url()).await,
+            replica(&store, &upstream.url()).await,
+            replica(&store, &upstream.url()).await,
         ];
         let id = fresh_id();
         let mut callers = JoinSet::new();
@@ -263,7 +236,7 @@ async fn twenty_callers_with_one_id_are_one_request_and_one_answer() {
 async fn a_create_of_unknown_fate_waits_for_a_person() {
     for store in Store::all() {
         let upstream = upstream([Manner::HangUp, Manner::HangUp]).await;
-        let gateway = store.gateway(&upstream.url()).await;
+        let gateway = replica(&store, &upstream.url()).await;
         let ids = [fresh_id(), fresh_id()];
         for id in &ids {
             assert_told(
@@ -284,7 +257,7 @@ async fn a_create_of_unknown_fate_waits_for_a_person() {
         }
         assert_eq!(upstream.received().len(), 2);
 
-        let people = Ledger::new(&store.0).unwrap();
+        let people = store.ledger();
         let unknown = people.list(true).await.unwrap();
         for (id, applied) in ids.iter().zip([true, false]) {
             let entry = unknown
@@ -310,7 +283,7 @@ async fn an_update_of_unknown_fate_is_executed() {
         // As many as the gateway makes by itself.
         let lost = [Manner::HangUp, Manner::HangUp, Manner::HangUp];
         let upstream = upstream(lost.into_iter().chain([Manner::Answer(200, UPDATED)])).await;
-        let gateway = store.gateway(&upstream.url()).await;
+        let gateway = replica(&store, &upstream.url()).await;
         let id = fresh_id();
         assert_told(
             &refusal(gateway.update(update(&id)).await),
@@ -330,7 +303,7 @@ async fn an_update_of_unknown_fate_is_executed() {
 async fn a_delete_is_remembered_too() {
     let upstream = upstream([Manner::Answer(200, CREATED)]).await;
     let store = Store::sqlite();
-    let gateway = store.gateway(&upstream.url()).await;
+    let gateway = replica(&store, &upstream.url()).await;
     let request = DeleteCustomerRequest {
         site_key: "f37F2PPh".to_owned(),
         customer_id: "cus_123XYZ".to_owned(),
@@ -350,7 +323,7 @@ async fn a_delete_is_remembered_too() {
 async fn an_id_names_one_request() {
     for store in Store::all() {
         let upstream = upstream([]).await;
-        let gateway = store.gateway(&upstream.url()).await;
+        let gateway = replica(&store, &upstream.url()).await;
         let id = fresh_id();
         gateway.create(create(&id)).await.unwrap();
         let other = CreateCustomerRequest {
@@ -387,7 +360,7 @@ async fn an_id_names_one_request() {
 async fn a_write_that_was_taken_with_an_unreadable_reply_is_not_sent_again() {
     for store in Store::all() {
         let upstream = upstream([Manner::Answer(200, r#"{"success":true,"data":[]}"#)]).await;
-        let gateway = store.gateway(&upstream.url()).await;
+        let gateway = replica(&store, &upstream.url()).await;
         let id = fresh_id();
         for _ in 0..2 {
             let status = refusal(gateway.create(create(&id)).await);
@@ -409,7 +382,7 @@ async fn a_caller_that_leaves_may_come_back_for_the_outcome() {
     for store in Store::all() {
         let moment = Arc::new(Notify::new());
         let upstream = upstream([Manner::AnswerAfter(Arc::clone(&moment))]).await;
-        let gateway = store.gateway(&upstream.url()).await;
+        let gateway = replica(&store, &upstream.url()).await;
         let id = fresh_id();
         let (client, request) = (gateway.client().await, create(&id));
         let call = tokio::spawn(async move { client.clone().create_customer(request).await });
@@ -432,8 +405,8 @@ async fn a_caller_that_leaves_may_come_back_for_the_outcome() {
 #[tokio::test]
 async fn without_its_ledger_a_gateway_promises_nothing_and_serves_calls_without_an_id() {
     let upstream = upstream([]).await;
-    let unreachable = Location::parse("postgres://gateway@127.0.0.1:1/ledger").unwrap();
-    let gateway = Store(unreachable, None).gateway(&upstream.url()).await;
+    let unreachable = Store::at("postgres://gateway@127.0.0.1:1/ledger");
+    let gateway = replica(&unreachable, &upstream.url()).await;
     let status = refusal(gateway.create(create(&fresh_id())).await);
     assert_told(&status, Code::Unavailable, "LEDGER_UNAVAILABLE", "not_sent");
     assert!(status.get_error_details().retry_info().is_some());
@@ -452,11 +425,11 @@ async fn without_its_ledger_a_gateway_promises_nothing_and_serves_calls_without_
 async fn nothing_of_a_customer_and_no_key_is_in_the_files() {
     let store = Store::sqlite();
     let upstream = upstream([Manner::Answer(200, CREATED), Manner::HangUp]).await;
-    let gateway = store.gateway(&upstream.url()).await;
+    let gateway = replica(&store, &upstream.url()).await;
     let (applied, unknown) = (fresh_id(), fresh_id());
     gateway.create(create(&applied)).await.unwrap();
     refusal(gateway.create(create(&unknown)).await);
-    let directory = store.1.as_ref().unwrap().path();
+    let directory = store.directory.as_ref().unwrap().path();
     let mut bytes = Vec::new();
     for file in std::fs::read_dir(directory).unwrap() {
         bytes.extend(std::fs::read(file.unwrap().path()).unwrap());
@@ -483,7 +456,7 @@ async fn nothing_of_a_customer_and_no_key_is_in_the_files() {
     gateway.stop().await;
 }
 
-/// Over replicas and restarts, with names and without.
+/// Over replicas and restarts.
 #[tokio::test]
 async fn a_quota_is_exact_over_replicas_and_restarts() {
     for store in Store::all() {
@@ -497,19 +470,15 @@ async fn a_quota_is_exact_over_replicas_and_restarts() {
                 token: SecretString::from(key.clone()),
                 scheme: AuthScheme::Token,
             };
-            config.ledger = Some(Ledger::new(&store.0).unwrap());
+            config.ledger = Some(store.ledger());
             Gateway::start(config).await
         };
         let replicas = [start().await, start().await];
         let mut callers = JoinSet::new();
         for caller in 0..64 {
             let mut client = replicas[caller % 2].client().await;
-            let id = if caller % 4 < 2 {
-                fresh_id()
-            } else {
-                String::new()
-            };
-            callers.spawn(async move { client.create_customer(create(&id)).await });
+            let id = fresh_id();
+            callers.spawn(async move { insist(&mut client, || Request::new(create(&id))).await });
         }
         let answers = callers.join_all().await;
         assert_eq!(upstream.received().len(), 50);
@@ -540,6 +509,54 @@ async fn a_quota_is_exact_over_replicas_and_restarts() {
     }
 }
 
+/// 64 callers over two gateways, each with a process of its own.
+#[tokio::test]
+async fn a_quota_is_exact_over_gateways_that_are_killed() {
+    const QUOTA: usize = 500;
+    for store in Store::all() {
+        let upstream = upstream([]).await;
+        let key = fresh_id();
+        let start = async || {
+            let quota = format!("--daily-quota={QUOTA}");
+            Process::start(&upstream.url(), &store.url, &key, &[&quota]).await
+        };
+        let use_up = async |processes: &[Process]| {
+            let mut callers = JoinSet::new();
+            for caller in 0..64 {
+                let mut client = processes[caller % processes.len()].client().await;
+                callers.spawn(async move {
+                    let mut calls = 0..10;
+                    let refused = loop {
+                        let id = fresh_id();
+                        match insist(&mut client, || Request::new(create(&id))).await {
+                            Ok(_) if calls.next().is_none() => return,
+                            Ok(_) => {}
+                            Err(status) => break status,
+                        }
+                    };
+                    assert_told(
+                        &refused,
+                        Code::ResourceExhausted,
+                        "UPSTREAM_QUOTA_EXHAUSTED",
+                        "not_sent",
+                    );
+                });
+            }
+            callers.join_all().await;
+        };
+        let replicas = [start().await, start().await];
+        use_up(&replicas).await;
+        assert_eq!(upstream.received().len(), QUOTA);
+        for process in replicas {
+            process.kill().await;
+        }
+        let restarted = start().await;
+        use_up(std::slice::from_ref(&restarted)).await;
+        assert_eq!(upstream.received().len(), QUOTA);
+        restarted.kill().await;
+    }
+}
+
 #[tokio::test]
 async fn a_call_that_never_left_is_given_back_to_the_ledger() {
     let store = Store::sqlite();
@@ -547,7 +564,7 @@ async fn a_call_that_never_left_is_given_back_to_the_ledger() {
     let start = async |url: &Url| {
         let mut config = Config::new(url.clone());
         config.upstream.daily_quota = Some(1);
-        config.ledger = Some(Ledger::new(&store.0).unwrap());
+        config.ledger = Some(store.ledger());
         Gateway::start(config).await
     };
     let alone = start(&nobody().await).await;
@@ -558,14 +575,12 @@ async fn a_call_that_never_left_is_given_back_to_the_ledger() {
             "UPSTREAM_UNREACHABLE",
             "not_sent",
         );
-        let ledger = Ledger::new(&store.0).unwrap();
-        while ledger
-            .calls_today()
-            .await
-            .unwrap()
-            .iter()
-            .any(|(_, calls)| *calls > 0)
-        {
+        let ledger = store.ledger();
+        let are_left = async || {
+            let calls = ledger.known().await.unwrap().calls;
+            calls.iter().any(|(_, _, calls)| *calls > 0)
+        };
+        while are_left().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -587,8 +602,8 @@ async fn without_its_ledger_a_gateway_counts_alone() {
     let upstream = upstream([]).await;
     let mut config = Config::new(upstream.url());
     config.upstream.daily_quota = Some(2);
-    let unreachable = Location::parse("postgres://gateway@127.0.0.1:1/ledger").unwrap();
-    config.ledger = Some(Ledger::new(&unreachable).unwrap());
+    let unreachable = Store::at("postgres://gateway@127.0.0.1:1/ledger");
+    config.ledger = Some(unreachable.ledger());
     let gateway = Gateway::start(config).await;
     for _ in 0..2 {
         gateway.create(create_request()).await.unwrap();
@@ -611,8 +626,8 @@ async fn a_spent_day_is_known_to_all_replicas() {
     let refusing = Upstream::saying(spent).await;
     let taking = upstream([]).await;
     let [first, second] = [
-        store.gateway(&refusing.url()).await,
-        store.gateway(&taking.url()).await,
+        replica(&store, &refusing.url()).await,
+        replica(&store, &taking.url()).await,
     ];
     refusal(first.create(create_request()).await);
     let told_of = async || second.create(create_request()).await;
@@ -677,4 +692,49 @@ async fn a_sidecars_repeat_of_a_create_is_not_sent_again() {
     gateway.create(sidecars("1", other())).await.unwrap();
     assert_eq!(upstream.received().len(), 4);
     gateway.stop().await;
+}
+
+/// Another replica learns of the first attempt from the ledger.
+#[tokio::test]
+async fn a_sidecars_repeat_is_known_to_all_replicas() {
+    for store in Store::all() {
+        let upstream = upstream([Manner::HangUp]).await;
+        let replicas = [
+            replica(&store, &upstream.url()).await,
+            replica(&store, &upstream.url()).await,
+        ];
+        let attempt = async |replica: usize, id: &str, attempt| {
+            let mut request = sidecars(attempt, create_request());
+            let metadata = request.metadata_mut();
+            metadata.insert("x-request-id", id.parse().unwrap());
+            replicas[replica].create(request).await
+        };
+        let [lost, taken] = [fresh_id(), fresh_id()];
+        let first = refusal(attempt(0, &lost, "1").await);
+        assert_told(&first, Code::Unknown, "UPSTREAM_CONNECTION_LOST", "unknown");
+        for replica in [1, 0] {
+            assert_told(
+                &refusal(attempt(replica, &lost, "2").await),
+                Code::FailedPrecondition,
+                "WRITE_UNKNOWN",
+                "unknown",
+            );
+        }
+        assert!(!is_replayed(&attempt(0, &taken, "1").await.unwrap()));
+        for replica in [1, 0] {
+            assert!(is_replayed(&attempt(replica, &taken, "2").await.unwrap()));
+        }
+        assert_eq!(upstream.received().len(), 2);
+        // Who doesn't say that it repeats means another write.
+        assert!(!is_replayed(&attempt(1, &taken, "1").await.unwrap()));
+        assert!(is_replayed(&attempt(0, &taken, "2").await.unwrap()));
+        // The ledger is asked about UUIDs alone.
+        attempt(0, "7a1f", "1").await.unwrap();
+        assert!(!is_replayed(&attempt(1, "7a1f", "2").await.unwrap()));
+        assert!(is_replayed(&attempt(0, "7a1f", "2").await.unwrap()));
+        assert_eq!(upstream.received().len(), 5);
+        for gateway in replicas {
+            gateway.stop().await;
+        }
+    }
 }

@@ -8,6 +8,8 @@ mod http2;
 pub mod issuer;
 pub mod logs;
 pub mod peer;
+mod process;
+mod store;
 pub mod tokens;
 mod upstream;
 
@@ -28,6 +30,8 @@ pub use self::{
     gateway::{Config, Gateway},
     http::{http, http_with},
     http2::{Http2, Manner, acceptor},
+    process::Process,
+    store::{Store, fresh_id, insist},
     upstream::{Received, Upstream, nobody, read_request, response},
 };
 

@@ -1,15 +1,18 @@
 //! What an operator sees of the quota.
 
-use std::{fmt, sync::Weak, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
     metrics::{MetricType, gauge::ConstGauge},
 };
-use tokio::time::Instant;
 
-use super::{Allotment, DAY, Key, Quota, Shared};
+use super::{Allotment, Key, Quota, Shared, account_of, asked};
 
 /// Shows what is left at each scrape: a gauge that calls set would be missing before the first one,
 /// and show yesterday's count until the day's first one. Callers' own keys have no names to show.
@@ -54,71 +57,70 @@ impl Collector for Left {
             let Some(daily) = daily else { break };
             ConstGauge::new(daily).encode(family.encode_family(&[("key", &*key.name)])?)?;
         }
-        left_of_callers(&shared, encoder)
+        shares_of_callers(&shared, encoder)
     }
 }
 
-fn left_of_callers(shared: &Shared, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-    let (rules, daily) = (
-        shared.callers.rules(),
-        shared.quota.daily.unwrap_or_default(),
-    );
-    let mut family = encoder.encode_descriptor(
-        "onboardflow_gateway_caller_quota_left",
-        "Calls that a caller's daily_share leaves it today, as this instance counts them",
-        None,
-        MetricType::Gauge,
-    )?;
+fn shares_of_callers(shared: &Shared, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+    let (rules, quota) = (shared.callers.rules(), &shared.quota);
+    let daily = quota.daily.unwrap_or_default();
+    let mut divided = Vec::new();
     for key in shared.keys.named() {
         for entry in rules.named() {
-            let Some(allotment) = entry.allotment(daily) else {
-                continue;
-            };
-            let left = shared.quota.left_of(&key, &allotment);
-            let labels = [("caller", &*entry.name), ("key", &*key.name)];
-            ConstGauge::new(left).encode(family.encode_family(&labels)?)?;
+            if let Some(allotment) = entry.allotment(daily) {
+                let left = quota.left_of(&key, &allotment);
+                divided.push((
+                    Arc::clone(&entry.name),
+                    Arc::clone(&key.name),
+                    allotment.calls,
+                    left,
+                ));
+            }
         }
     }
-    Ok(())
+    let mut show = |name, help, value: fn((u64, u64)) -> u64| {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (caller, key, calls, left) in &divided {
+            let labels = [("caller", &**caller), ("key", &**key)];
+            let value = ConstGauge::new(value((*calls, *left)));
+            value.encode(family.encode_family(&labels)?)?;
+        }
+        Ok(())
+    };
+    show(
+        "onboardflow_gateway_caller_quota",
+        "Calls that a caller's daily_share allows it a day, with an API key",
+        |(calls, _)| calls,
+    )?;
+    show(
+        "onboardflow_gateway_caller_quota_left",
+        "Calls that a caller's daily_share leaves it today, as this instance, or the ledger, counts them",
+        |(_, left)| left,
+    )
 }
 
 impl Quota {
     /// Calls that `--daily-quota` leaves a key today.
     pub(super) fn left(&self, key: &Key) -> Option<u64> {
-        let today = self.seconds() / DAY;
-        let keys = self.keys();
-        let calls = match keys.get(&key.id) {
-            Some(account) if account.day == today => account.calls,
-            Some(_) | None => 0,
-        };
+        let calls = self.counter.calls(&account_of(key));
         Some(self.daily?.saturating_sub(calls))
     }
 
     /// Calls that a share leaves its callers today, with this key.
-    pub(super) fn left_of(&self, key: &Key, allotment: &Allotment) -> u64 {
-        let today = self.seconds() / DAY;
-        let keys = self.keys();
-        let account = keys.get(&key.id).filter(|account| account.day == today);
-        let used = account.map_or(0, |account| account.used_by(&allotment.owner));
-        allotment.calls.saturating_sub(used)
+    fn left_of(&self, key: &Key, allotment: &Allotment) -> u64 {
+        let asked = asked(key, allotment);
+        asked
+            .daily
+            .saturating_sub(self.counter.calls(&asked.account))
     }
 
     /// How long calls with this key will be refused.
     fn spent_for(&self, key: &Key) -> Duration {
-        let now = self.seconds();
-        let keys = self.keys();
-        let Some(account) = keys.get(&key.id) else {
-            return Duration::ZERO;
-        };
-        let said = account.spent.map_or(Duration::ZERO, |spent| {
-            spent.until.saturating_duration_since(Instant::now())
-        });
-        let counted = account.day == now / DAY && self.daily.is_some_and(|d| account.calls >= d);
-        let until_midnight = Duration::from_secs(DAY - now % DAY);
-        said.max(if counted {
-            until_midnight
+        let said = self.refused.left(&account_of(key));
+        if self.left(key) == Some(0) {
+            said.max(self.until_midnight())
         } else {
-            Duration::ZERO
-        })
+            said
+        }
     }
 }

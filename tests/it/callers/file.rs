@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use onboardflow_gateway::config::CallersFile;
-use tokio::process::Command;
+use onboardflow_gateway::config::{AuthScheme, CallersFile, Credentials};
+use secrecy::SecretString;
+use tokio::{process::Command, task::JoinSet};
 use tonic::{Request, transport::Channel};
 use tonic_types::StatusExt as _;
 
 use super::*;
-use crate::support::update_request;
+use crate::support::{Store, fresh_id, insist, update_request};
 
 const AUDITOR: &str = "system:serviceaccount:prod:auditor";
 
@@ -250,6 +251,66 @@ async fn a_day_is_divided_as_the_file_says() {
 }
 
 /// What `callers check` says to these arguments, and its exit code.
+/// Three callers, each over two replicas that share a ledger.
+#[tokio::test]
+async fn shares_are_exact_over_replicas() {
+    let signer = Signer::ec("ec");
+    let rules = "[[caller]]\nname = \"sub:half\"\ndaily_share = 0.5\n\
+                 [[caller]]\nname = \"sub:third\"\ndaily_share = 0.3\n\
+                 [[caller]]\nname = \"sub:rest\"\n";
+    let files = files(rules, &signer);
+    for store in Store::all() {
+        let upstream = Upstream::answering(200, CREATED).await;
+        let key = SecretString::from(fresh_id());
+        let start = async || {
+            let mut config = Config::new(upstream.url());
+            held_to(&mut config, &files, Some(1000));
+            config.upstream.credentials = Credentials::Gateway {
+                token: key.clone(),
+                scheme: AuthScheme::Token,
+            };
+            config.ledger = Some(store.ledger());
+            Gateway::start(config).await
+        };
+        let replicas = [start().await, start().await];
+        let mut callers = JoinSet::new();
+        for number in 0..18 {
+            let subject = ["half", "third", "rest"][number % 3];
+            let calls = Calls::of(&replicas[number % 2], &signer, subject).await;
+            let mut client = calls.client.clone();
+            callers.spawn(async move {
+                let mut taken = 0;
+                loop {
+                    let id = fresh_id();
+                    let request = || {
+                        calls.request(CreateCustomerRequest {
+                            request_id: id.clone(),
+                            ..create_request()
+                        })
+                    };
+                    match insist(&mut client, request).await {
+                        Ok(_) => taken += 1,
+                        Err(status) => {
+                            assert_eq!(told(&status), quota_exhausted());
+                            return (subject, taken);
+                        }
+                    }
+                }
+            });
+        }
+        let mut taken = HashMap::<_, usize>::new();
+        for (subject, calls) in callers.join_all().await {
+            *taken.entry(subject).or_default() += calls;
+        }
+        let expected = [("half", 500), ("third", 300), ("rest", 200)];
+        assert_eq!(taken, HashMap::from(expected));
+        assert_eq!(upstream.received().len(), 1000);
+        for gateway in replicas {
+            gateway.stop().await;
+        }
+    }
+}
+
 async fn check(files: &Secret, arguments: &[&str]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"));
     command

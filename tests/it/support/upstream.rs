@@ -65,6 +65,14 @@ impl Upstream {
     where
         F: Future<Output = ()> + Send + 'static,
     {
+        Self::hearing(move |stream, _| then(stream)).await
+    }
+
+    /// The same, for those who want to know what the request says.
+    pub async fn hearing<F>(then: impl Fn(TcpStream, Received) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let received = Arc::new(Mutex::new(Vec::new()));
@@ -75,8 +83,8 @@ impl Upstream {
                 let (kept, then) = (Arc::clone(&kept), Arc::clone(&then));
                 tokio::spawn(async move {
                     if let Some(request) = read_request(&mut stream).await {
-                        kept.lock().unwrap().push(request);
-                        then(stream).await;
+                        kept.lock().unwrap().push(request.clone());
+                        then(stream, request).await;
                     }
                 });
             }

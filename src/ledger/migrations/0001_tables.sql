@@ -1,4 +1,4 @@
--- One schema for SQLite and PostgreSQL. Times are milliseconds since 1970, by the clocks of the gateways.
+-- One schema for SQLite and PostgreSQL. Times are milliseconds since 1970, by the clock of the store.
 
 -- A write that names itself (request_id).
 CREATE TABLE IF NOT EXISTS writes (
@@ -15,9 +15,9 @@ CREATE TABLE IF NOT EXISTS writes (
 );
 CREATE INDEX IF NOT EXISTS writes_by_age ON writes (began);
 
--- The calls that an API key made on a day (UTC).
+-- The calls that were made on a day (UTC) with an API key, or by the callers of one share with it.
 CREATE TABLE IF NOT EXISTS days (
-    account BYTEA NOT NULL,   -- SHA-256 of the API key
+    account BYTEA NOT NULL,   -- SHA-256 of the API key, and of the share
     day BIGINT NOT NULL,      -- days since 1970
     calls BIGINT NOT NULL,
     PRIMARY KEY (account, day)
