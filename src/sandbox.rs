@@ -45,11 +45,11 @@ use axum::{
     extract::{Request, State},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, any},
+    routing::{MethodFilter, MethodRouter, any},
     serve::ListenerExt as _,
 };
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderMap, Method};
 use http_body_util::BodyExt as _;
 use secrecy::SecretString;
 use tokio::{net::TcpListener, time::sleep};
@@ -58,7 +58,7 @@ use tracing::debug;
 
 use answer::Answer;
 use event::Taken;
-use fields::Write;
+use fields::Operation;
 use history::History;
 use test_site::Provoked;
 
@@ -161,13 +161,18 @@ impl OnboardFlow {
             .with_state(self)
     }
 
-    /// What a call that is right in itself is answered with: a success, or what its site key provokes.
-    async fn answer<W: Write>(&self, write: &W, success: impl FnOnce(Taken) -> Answer) -> Response {
+    /// What a call is answered with: what is wrong with it, what its site key provokes, or a success.
+    async fn call(&self, operation: &Operation, headers: &HeaderMap, body: &[u8]) -> Response {
+        let checked = gate::check(headers, &self.shared.token);
+        let sent = match checked.and_then(|()| fields::parse(operation, body)) {
+            Ok(sent) => sent,
+            Err(answer) => return answer.into_response(),
+        };
         let take = || {
             let id = self.shared.next_event_id.fetch_add(1, Ordering::Relaxed);
-            success(Taken::now(id)).into_response()
+            (operation.success)(&sent, Taken::now(id)).into_response()
         };
-        match test_site::provoke::<W>(write.site_key()) {
+        match test_site::provoke(operation, &sent.text(operation.site_key)) {
             None => take(),
             Some(Provoked::Answer(answer)) => answer.into_response(),
             Some(Provoked::HangUp) => answer::hang_up(),
@@ -192,7 +197,17 @@ impl fmt::Debug for OnboardFlow {
 }
 
 /// A resource at its path, whose trailing slash is part of it.
-fn resource(path: &'static str, methods: MethodRouter<OnboardFlow>) -> Router<OnboardFlow> {
+fn resource<const N: usize>(
+    path: &'static str,
+    operations: [(MethodFilter, &'static Operation); N],
+) -> Router<OnboardFlow> {
+    let methods = operations.into_iter();
+    let methods = methods.fold(MethodRouter::new(), |methods, (verb, operation)| {
+        let call = move |State(api): State<OnboardFlow>, headers: HeaderMap, body: Bytes| async move {
+            api.call(operation, &headers, &body).await
+        };
+        methods.on(verb, call)
+    });
     let moved = any(async move || Answer::moved(path));
     Router::new()
         .route(path.trim_end_matches('/'), moved)

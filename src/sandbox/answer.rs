@@ -1,5 +1,5 @@
 //! What the emulated OnboardFlow can say: JSON as Django REST framework writes it, and the HTML
-//! pages of the proxy in front.
+//! pages of the proxy in front. Knows no resource.
 
 use axum::{
     body::{Body, Bytes},
@@ -10,7 +10,6 @@ use http::{
     header::{CONTENT_TYPE, LOCATION, WWW_AUTHENTICATE},
 };
 use http_body_util::StreamBody;
-use serde::Serialize;
 use serde_json::json;
 
 const JSON: &str = "application/json";
@@ -26,33 +25,23 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// 200 with a JSON document.
-    pub(super) fn ok(document: &impl Serialize) -> Self {
-        Self::json(StatusCode::OK, document)
-    }
-
-    /// 200 with these bytes, whatever they are, under JSON's name.
-    pub(super) fn ok_raw(body: &'static str) -> Self {
-        Self::new(StatusCode::OK, JSON, body.into())
+    /// 200 with this JSON, whole or not.
+    pub(super) fn ok(body: impl Into<Bytes>) -> Self {
+        Self::json(StatusCode::OK, body)
     }
 
     /// 204, which the framework answers a delete with.
     pub(super) fn gone() -> Self {
-        Self::new(StatusCode::NO_CONTENT, JSON, Bytes::new())
+        Self::json(StatusCode::NO_CONTENT, Bytes::new())
     }
 
-    pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Self {
-        #[expect(
-            clippy::expect_used,
-            reason = "plain structs, string keys and JSON values always serialize"
-        )]
-        let body = serde_json::to_vec(document).expect("a serializable document");
+    pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
         Self::new(status, JSON, body.into())
     }
 
     /// The framework's body for an error that concerns no field.
     pub(super) fn detail(status: StatusCode, detail: &str) -> Self {
-        Self::json(status, &json!({ "detail": detail }))
+        Self::json(status, json!({ "detail": detail }).to_string())
     }
 
     pub(super) fn unauthorized(detail: &str) -> Self {

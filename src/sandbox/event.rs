@@ -1,13 +1,14 @@
 //! The event that a successful call is answered with: same names, order, types and units as the
-//! worked example of rest-api.md §1.
+//! worked example of rest-api.md §1, with the caller's own JSON in its places. Knows no resource.
 
 use std::{
     fmt::Write as _,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use serde::Serialize;
 use sha1::{Digest as _, Sha1};
+
+use super::{answer::Answer, fields::Sent};
 
 /// A call that was taken.
 #[derive(Clone, Copy, Debug)]
@@ -15,54 +16,6 @@ pub(super) struct Taken {
     pub(super) id: i64,
     /// Unix milliseconds.
     pub(super) at: i64,
-}
-
-/// The reply around an event.
-#[derive(Serialize)]
-pub(super) struct Envelope<E> {
-    success: bool,
-    data: E,
-}
-
-/// The event of a provider, around the data that its kind of record has.
-#[expect(clippy::struct_field_names, reason = "the names are the JSON's")]
-#[derive(Serialize)]
-pub(super) struct Event<'a, D> {
-    id: i64,
-    event_provider: &'static str,
-    site_user: SiteUser,
-    site_hash: &'a str,
-    session_id: String,
-    /// Unix milliseconds.
-    event_date: i64,
-    event_value: String,
-    event_type: &'static str,
-    event_meta: Meta<D>,
-    /// Unix milliseconds.
-    updated: i64,
-    /// Unix milliseconds.
-    created: i64,
-}
-
-/// An open object in the real API; nothing is known that stands in it.
-#[derive(Serialize)]
-struct SiteUser {}
-
-#[derive(Serialize)]
-struct Meta<D> {
-    data: D,
-    r#type: &'static str,
-    /// Unix seconds, unlike every other time of the reply.
-    created: i64,
-}
-
-impl<E> Envelope<E> {
-    pub(super) fn around(event: E) -> Self {
-        Self {
-            success: true,
-            data: event,
-        }
-    }
 }
 
 impl Taken {
@@ -75,36 +28,23 @@ impl Taken {
         Self { id, at }
     }
 
-    /// The reply to a call for this site. `event_date` is in Unix seconds.
-    pub(super) fn event<'a, D>(
-        self,
-        site_key: &'a str,
-        event_date: i64,
-        kind: &'static str,
-        data: D,
-    ) -> Envelope<Event<'a, D>> {
-        Envelope::around(Event {
-            id: self.id,
-            event_provider: "API",
-            site_user: SiteUser {},
-            site_hash: site_key,
-            session_id: format!("{site_key}-{}", self.at.div_euclid(1000)),
-            event_date: event_date * 1000,
-            event_value: self.value(site_key),
-            event_type: "PROVIDER_EVENT",
-            event_meta: Meta {
-                data,
-                r#type: kind,
-                created: event_date,
-            },
-            updated: self.at,
-            created: self.at,
-        })
+    /// The event of a provider, around the data that its kind of record has. All its times are in
+    /// milliseconds, but for `event_meta.created`, which is in seconds.
+    pub(super) fn event(self, sent: &Sent, kind: &str, data: &str) -> Answer {
+        let Self { id, at } = self;
+        let site = sent.json("site_key");
+        let name = &site[1..site.len() - 1]; // without its quotes; it is a text, as its rule has it
+        let session = at.div_euclid(1000);
+        let seconds = sent.seconds("event_date").unwrap_or_default();
+        let (millis, value) = (seconds * 1000, self.value(name));
+        Answer::ok(format!(
+            r#"{{"success":true,"data":{{"id":{id},"event_provider":"API","site_user":{{}},"site_hash":{site},"session_id":"{name}-{session}","event_date":{millis},"event_value":"{value}","event_type":"PROVIDER_EVENT","event_meta":{{"data":{data},"type":"{kind}","created":{seconds}}},"updated":{at},"created":{at}}}}}"#
+        ))
     }
 
     /// 40 hex digits that differ from event to event. What the real API hashes is not known.
-    fn value(self, site_key: &str) -> String {
-        let hash = Sha1::digest(format!("{} {site_key}", self.id));
+    fn value(self, site: &str) -> String {
+        let hash = Sha1::digest(format!("{} {site}", self.id));
         hash.iter().fold(String::new(), |mut digits, byte| {
             // Writing to a string can't fail.
             let _ = write!(digits, "{byte:02x}");

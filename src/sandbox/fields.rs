@@ -3,23 +3,44 @@
 //!
 //! Stricter than the framework on types, on purpose; see the [module above](super).
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use http::StatusCode;
-use serde::{Serialize, Serializer, de::DeserializeOwned};
-use serde_json::Value;
+use serde_json::{Value, json, value::RawValue};
 use url::Url;
 
-use super::answer::Answer;
+use super::{answer::Answer, event::Taken};
 
-/// What a call carries, under the names of the REST API.
-pub(super) trait Write: DeserializeOwned {
-    /// Its fields, in the order in which their problems are told.
-    const FIELDS: &'static [Field];
+/// A call of the API.
+#[derive(Clone, Copy)]
+pub(super) struct Operation {
+    /// The name of the field with the site's key.
+    pub(super) site_key: &'static str,
+    /// In the order in which their problems are told.
+    pub(super) fields: &'static [Field],
     /// What `sandbox-400` finds wrong with it.
-    const REFUSAL: [(&'static str, &'static str); 2];
+    pub(super) refusal: [(&'static str, &'static str); 2],
+    pub(super) success: fn(&Sent, Taken) -> Answer,
+}
 
-    fn site_key(&self) -> &str;
+/// What a call carries, each field as it came.
+pub(super) struct Sent(HashMap<String, Box<RawValue>>);
+
+impl Sent {
+    /// The JSON of a field; `null` where it is missing.
+    pub(super) fn json(&self, name: &str) -> &str {
+        self.0.get(name).map_or("null", |value| value.get())
+    }
+
+    /// A text.
+    pub(super) fn text(&self, name: &str) -> String {
+        serde_json::from_str(self.json(name)).unwrap_or_default()
+    }
+
+    /// Unix seconds.
+    pub(super) fn seconds(&self, name: &str) -> Option<i64> {
+        self.json(name).parse().ok()
+    }
 }
 
 /// A field, and what it has to be.
@@ -55,7 +76,7 @@ pub(super) const fn optional(name: &'static str, rule: Rule) -> Field {
 const DATES: (i64, i64) = (-62_135_596_800, 253_402_300_799);
 
 /// Reads a body, or says everything that is wrong with it.
-pub(super) fn parse<W: Write>(body: &[u8]) -> Result<W, Answer> {
+pub(super) fn parse(operation: &Operation, body: &[u8]) -> Result<Sent, Answer> {
     let document = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
     let Value::Object(fields) = document else {
         let got = python_type(&document);
@@ -69,10 +90,10 @@ pub(super) fn parse<W: Write>(body: &[u8]) -> Result<W, Answer> {
         Some(value) => (field.rule)(value).err(),
     };
     let named = |field: &Field| Some((field.name, problem_of(field)?));
-    let problems: Vec<_> = W::FIELDS.iter().filter_map(named).collect();
+    let problems: Vec<_> = operation.fields.iter().filter_map(named).collect();
     if problems.is_empty() {
-        // A field that stands there twice is all that can still be wrong.
-        serde_json::from_slice(body).map_err(|error| not_json(&error))
+        let sent = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
+        Ok(Sent(sent))
     } else {
         Err(refuse(&problems))
     }
@@ -80,21 +101,15 @@ pub(super) fn parse<W: Write>(body: &[u8]) -> Result<W, Answer> {
 
 /// 400 with each field's one problem.
 pub(super) fn refuse<P: AsRef<str>>(problems: &[(&'static str, P)]) -> Answer {
-    Answer::json(StatusCode::BAD_REQUEST, &Problems(problems))
+    let one =
+        |(name, problem): &(&str, P)| format!("{}:{}", json!(name), json!([problem.as_ref()]));
+    let all: Vec<_> = problems.iter().map(one).collect();
+    Answer::json(StatusCode::BAD_REQUEST, format!("{{{}}}", all.join(",")))
 }
 
 fn not_json(error: &serde_json::Error) -> Answer {
     let detail = format!("JSON parse error - {error}");
     Answer::detail(StatusCode::BAD_REQUEST, &detail)
-}
-
-struct Problems<'a, P>(&'a [(&'static str, P)]);
-
-impl<P: AsRef<str>> Serialize for Problems<'_, P> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let problems = self.0.iter();
-        serializer.collect_map(problems.map(|(name, problem)| (name, [problem.as_ref()])))
-    }
 }
 
 pub(super) fn text(value: &Value) -> Result<(), Problem> {

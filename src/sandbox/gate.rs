@@ -1,38 +1,16 @@
 //! What is checked before anyone looks at a request's fields: whose key it has, and in which format
-//! it is. The router has checked path and verb by then.
+//! it is. The router has checked path and verb by then. Knows no field.
 
-use axum::{
-    body::Bytes,
-    extract::{FromRequest, Request},
-    response::{IntoResponse as _, Response},
-};
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{
-    OnboardFlow,
-    answer::{self, Answer},
-    fields::{self, Write},
-};
+use super::answer::Answer;
 
-/// A call in which nothing is wrong.
-pub(super) struct Checked<W>(pub(super) W);
-
-impl<W: Write> FromRequest<OnboardFlow> for Checked<W> {
-    type Rejection = Response;
-
-    async fn from_request(request: Request, api: &OnboardFlow) -> Result<Self, Response> {
-        let headers = request.headers();
-        credentials(headers, &api.shared.token)
-            .and_then(|()| accept(headers))
-            .and_then(|()| content_type(headers))
-            .map_err(Answer::into_response)?;
-        let body = Bytes::from_request(request, api).await;
-        let body = body.map_err(|_client_went| answer::hang_up())?;
-        fields::parse(&body)
-            .map(Self)
-            .map_err(Answer::into_response)
-    }
+/// Says what is wrong with a call, whatever it carries.
+pub(super) fn check(headers: &HeaderMap, token: &SecretString) -> Result<(), Answer> {
+    credentials(headers, token)?;
+    accept(headers)?;
+    content_type(headers)
 }
 
 /// The framework's token authentication, under both names that the scheme has had.

@@ -1,4 +1,4 @@
-//! What the emulated OnboardFlow was sent, kept for tests to look at.
+//! What the emulated OnboardFlow was sent, kept for tests to look at. Doesn't know what it means.
 
 use std::{collections::VecDeque, fmt};
 

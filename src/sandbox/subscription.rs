@@ -1,65 +1,24 @@
-//! The subscription resource: create and update.
+//! The subscription resource: create and update. Knows nothing of how a call is checked or answered.
 
-use axum::{Router, extract::State, response::Response, routing::post};
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use axum::{Router, routing::MethodFilter};
+use serde_json::Value;
 
 use super::{
     OnboardFlow,
     answer::Answer,
     event::Taken,
-    fields::{Field, Problem, Write, filled_text, number, one_of, required, seconds, string},
-    gate::Checked,
+    fields::{Operation, Problem, Sent, filled_text, number, one_of, required, seconds, string},
     resource,
 };
 
-/// What both calls carry. Written, it is the subscription of an event.
-#[derive(Deserialize, Serialize)]
-struct Subscription {
-    #[serde(skip_serializing)]
-    site_key: String,
-    /// Unix seconds, as all its times.
-    #[serde(skip_serializing)]
-    event_date: i64,
-    #[serde(skip_serializing)]
-    customer_id: String,
-    #[serde(rename(deserialize = "subscription_id"))]
-    id: String,
-    #[serde(rename(deserialize = "subscription_name"))]
-    name: String,
-    /// Its digits, as they came.
-    #[serde(rename(deserialize = "subscription_value"))]
-    value: Box<RawValue>,
-    #[serde(rename(deserialize = "subscription_status"))]
-    status: String,
-    #[serde(rename(deserialize = "subscription_currency"))]
-    currency: String,
-    #[serde(rename(deserialize = "subscription_interval"))]
-    interval: String,
-    #[serde(rename(deserialize = "subscription_trial_end"))]
-    trial_end: i64,
-    /// Always null: no call sets it.
-    #[serde(skip_deserializing)]
-    product_id: (),
-    #[serde(rename(deserialize = "subscription_started_at"))]
-    started_at: i64,
-    #[serde(rename(deserialize = "subscription_trial_start"))]
-    trial_start: i64,
+pub(super) fn routes() -> Router<OnboardFlow> {
+    let operations = [(MethodFilter::POST, &CREATE), (MethodFilter::PUT, &UPDATE)];
+    resource("/api/v1/subscription/", operations)
 }
 
-#[derive(Serialize)]
-struct Data<'a> {
-    customer: Customer<'a>,
-    subscription: &'a Subscription,
-}
-
-#[derive(Serialize)]
-struct Customer<'a> {
-    id: &'a str,
-}
-
-impl Write for Subscription {
-    const FIELDS: &'static [Field] = &[
+const CREATE: Operation = Operation {
+    site_key: "site_key",
+    fields: &[
         required("site_key", filled_text),
         required("event_date", seconds),
         required("customer_id", filled_text),
@@ -76,18 +35,20 @@ impl Write for Subscription {
         required("subscription_started_at", seconds),
         required("subscription_trial_start", seconds),
         required("subscription_trial_end", seconds),
-    ];
-    const REFUSAL: [(&'static str, &'static str); 2] = [
+    ],
+    refusal: [
         ("subscription_currency", "Enter a currency that is traded."),
         ("non_field_errors", "The subscription could not be saved."),
-    ];
+    ],
+    success: |sent, taken| recorded(sent, taken, "SUBSCRIPTION_CREATED"),
+};
 
-    fn site_key(&self) -> &str {
-        &self.site_key
-    }
-}
+const UPDATE: Operation = Operation {
+    success: |sent, taken| recorded(sent, taken, "SUBSCRIPTION_UPDATED"),
+    ..CREATE
+};
 
-fn currency(value: &serde_json::Value) -> Result<(), Problem> {
+fn currency(value: &Value) -> Result<(), Problem> {
     let code = string(value)?;
     if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
         return Ok(());
@@ -95,28 +56,20 @@ fn currency(value: &serde_json::Value) -> Result<(), Problem> {
     Err("Enter a currency code of ISO 4217.".into())
 }
 
-impl Subscription {
-    fn event(&self, kind: &'static str, taken: Taken) -> Answer {
-        let data = Data {
-            customer: Customer {
-                id: &self.customer_id,
-            },
-            subscription: self,
-        };
-        Answer::ok(&taken.event(&self.site_key, self.event_date, kind, data))
-    }
-}
-
-pub(super) fn routes() -> Router<OnboardFlow> {
-    resource("/api/v1/subscription/", post(create).put(update))
-}
-
-async fn create(State(api): State<OnboardFlow>, Checked(sent): Checked<Subscription>) -> Response {
-    let event = |taken| sent.event("SUBSCRIPTION_CREATED", taken);
-    api.answer(&sent, event).await
-}
-
-async fn update(State(api): State<OnboardFlow>, Checked(sent): Checked<Subscription>) -> Response {
-    let event = |taken| sent.event("SUBSCRIPTION_UPDATED", taken);
-    api.answer(&sent, event).await
+/// No call sets the product's id.
+fn recorded(sent: &Sent, taken: Taken, kind: &str) -> Answer {
+    let data = format!(
+        r#"{{"customer":{{"id":{}}},"subscription":{{"id":{},"name":{},"value":{},"status":{},"currency":{},"interval":{},"trial_end":{},"product_id":null,"started_at":{},"trial_start":{}}}}}"#,
+        sent.json("customer_id"),
+        sent.json("subscription_id"),
+        sent.json("subscription_name"),
+        sent.json("subscription_value"),
+        sent.json("subscription_status"),
+        sent.json("subscription_currency"),
+        sent.json("subscription_interval"),
+        sent.json("subscription_trial_end"),
+        sent.json("subscription_started_at"),
+        sent.json("subscription_trial_start"),
+    );
+    taken.event(sent, kind, &data)
 }

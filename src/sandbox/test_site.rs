@@ -1,11 +1,10 @@
-//! Test site keys: they provoke failures, as a payment sandbox's test cards do.
+//! Test site keys: they provoke failures, as a payment sandbox's test cards do. Knows no resource.
 
 use http::{StatusCode, header};
-use serde_json::json;
 
 use super::{
     answer::Answer,
-    fields::{self, Write},
+    fields::{self, Operation},
 };
 
 /// Each test site key, and what it provokes in one line. Any other key succeeds.
@@ -43,9 +42,9 @@ pub(super) enum Provoked {
 }
 
 /// What this site key provokes; nothing where it is an ordinary one.
-pub(super) fn provoke<W: Write>(site_key: &str) -> Option<Provoked> {
+pub(super) fn provoke(operation: &Operation, site_key: &str) -> Option<Provoked> {
     let answer = match site_key {
-        "sandbox-400" => fields::refuse(&W::REFUSAL),
+        "sandbox-400" => fields::refuse(&operation.refusal),
         "sandbox-401" => Answer::unauthorized("Invalid token."),
         "sandbox-404" => Answer::not_found(),
         "sandbox-409" => Answer::detail(StatusCode::CONFLICT, "This record exists already."),
@@ -61,12 +60,11 @@ pub(super) fn provoke<W: Write>(site_key: &str) -> Option<Provoked> {
         "sandbox-slow" => return Some(Provoked::Late),
         "sandbox-drop" => return Some(Provoked::HangUp),
         // Cut before the flag's value: nothing says whether the write was taken.
-        "sandbox-garbage" => Answer::ok_raw(r#"{"success":tr"#),
-        "sandbox-applied" => Answer::ok_raw(r#"{"success":true,"data":{"id":9799"#),
-        "sandbox-refused" => Answer::ok(&json!({
-            "success": false,
-            "error": "This site does not take events.",
-        })),
+        "sandbox-garbage" => Answer::ok(r#"{"success":tr"#),
+        "sandbox-applied" => Answer::ok(r#"{"success":true,"data":{"id":9799"#),
+        "sandbox-refused" => {
+            Answer::ok(r#"{"success":false,"error":"This site does not take events."}"#)
+        }
         _ => return None,
     };
     Some(Provoked::Answer(answer))

@@ -1,52 +1,26 @@
-//! The tracker resource: events of users.
+//! The tracker resource: events of users. Knows nothing of how a call is checked or answered.
 
-use axum::{Router, extract::State, response::Response, routing::post};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use axum::{Router, routing::MethodFilter};
+use serde_json::Value;
 
 use super::{
     OnboardFlow,
     answer::Answer,
-    event::{Envelope, Taken},
+    event::Taken,
     fields::{
-        Field, Problem, Write, filled_text, object, one_of, optional, required, seconds, text,
+        Operation, Problem, Sent, filled_text, object, one_of, optional, required, seconds, text,
     },
-    gate::Checked,
     resource,
 };
 
-/// What the call carries. The site key has another name than elsewhere.
-#[derive(Deserialize)]
-struct Tracked {
-    s: String,
-    event: String,
-    value: String,
-    site_user: Map<String, Value>,
-    #[serde(default)]
-    meta: Map<String, Value>,
-    /// Unix seconds.
-    event_date: Option<i64>,
+pub(super) fn routes() -> Router<OnboardFlow> {
+    resource("/api/v1/tracker/event/", [(MethodFilter::POST, &RECORD)])
 }
 
-/// The event of the worked example: neither session nor provider's data.
-#[expect(clippy::struct_field_names, reason = "the names are the JSON's")]
-#[derive(Serialize)]
-struct Event<'a> {
-    /// Unix milliseconds, as its other times.
-    event_date: i64,
-    event_provider: &'static str,
-    event_value: &'a str,
-    id: i64,
-    site_hash: &'a str,
-    event_type: &'a str,
-    event_meta: &'a Map<String, Value>,
-    site_user: &'a Map<String, Value>,
-    created: i64,
-    updated: i64,
-}
-
-impl Write for Tracked {
-    const FIELDS: &'static [Field] = &[
+const RECORD: Operation = Operation {
+    // Another name than elsewhere.
+    site_key: "s",
+    fields: &[
         required("s", filled_text),
         required("event", |value| {
             one_of(&["PAGE_VIEW", "CLICK", "CUSTOM"], value)
@@ -56,16 +30,13 @@ impl Write for Tracked {
         optional("meta", object),
         optional("event_date", seconds),
         optional("session_id", text),
-    ];
-    const REFUSAL: [(&'static str, &'static str); 2] = [
+    ],
+    refusal: [
         ("value", "Enter a value that is tracked."),
         ("non_field_errors", "The event could not be saved."),
-    ];
-
-    fn site_key(&self) -> &str {
-        &self.s
-    }
-}
+    ],
+    success: recorded,
+};
 
 /// An object that names a user and the user's customer.
 fn user(value: &Value) -> Result<(), Problem> {
@@ -79,27 +50,19 @@ fn user(value: &Value) -> Result<(), Problem> {
     }
 }
 
-impl Tracked {
-    fn recorded(&self, taken: Taken) -> Answer {
-        Answer::ok(&Envelope::around(Event {
-            event_date: self.event_date.map_or(taken.at, |seconds| seconds * 1000),
-            event_provider: "JSTRACKER",
-            event_value: &self.value,
-            id: taken.id,
-            site_hash: &self.s,
-            event_type: &self.event,
-            event_meta: &self.meta,
-            site_user: &self.site_user,
-            created: taken.at,
-            updated: taken.at,
-        }))
-    }
-}
-
-pub(super) fn routes() -> Router<OnboardFlow> {
-    resource("/api/v1/tracker/event/", post(record))
-}
-
-async fn record(State(api): State<OnboardFlow>, Checked(sent): Checked<Tracked>) -> Response {
-    api.answer(&sent, |taken| sent.recorded(taken)).await
+/// The event of the worked example has neither a session nor a provider's data.
+fn recorded(sent: &Sent, Taken { id, at }: Taken) -> Answer {
+    let date = sent.seconds("event_date");
+    let meta = match sent.json("meta") {
+        "null" => "{}",
+        meta => meta,
+    };
+    Answer::ok(format!(
+        r#"{{"success":true,"data":{{"event_date":{},"event_provider":"JSTRACKER","event_value":{},"id":{id},"site_hash":{},"event_type":{},"event_meta":{meta},"site_user":{},"created":{at},"updated":{at}}}}}"#,
+        date.map_or(at, |seconds| seconds * 1000),
+        sent.json("value"),
+        sent.json("s"),
+        sent.json("event"),
+        sent.json("site_user"),
+    ))
 }

@@ -1,4 +1,4 @@
-//! What `sandbox` prints: commands that can be pasted as they are.
+//! What `sandbox` prints: commands that can be pasted as they are. Knows addresses, and starts nothing.
 
 use std::{fmt, net::SocketAddr};
 

@@ -72,6 +72,7 @@ async fn a_delete_is_answered_without_a_body() {
 async fn every_field_comes_back() {
     let running = Running::start().await;
     let fields = json!({
+        "site_key": "\"f37\\\"",
         "event_date": -1,
         "customer_first_name": "",
         "customer_last_name": "Doe",
@@ -82,6 +83,9 @@ async fn every_field_comes_back() {
     let answer = running.call(&Call::with_fields("PUT", &fields)).await;
     let data = &answer.json()["data"];
     let customer = &data["event_meta"]["data"]["customer"];
+    assert_eq!(data["site_hash"], fields["site_key"]);
+    let session = data["session_id"].as_str().unwrap();
+    assert!(session.starts_with("\"f37\\\"-"), "{session}");
     assert_eq!(data["event_date"], -1000);
     assert_eq!(data["event_meta"]["created"], -1);
     assert_eq!(customer["first_name"], "");
