@@ -1,46 +1,23 @@
-//! The process: arguments, logs, ports, signals and exit codes. Everything else is in the library.
+//! The process: its arguments and its exit codes. What runs until it is told to stop is in [`run`], and
+//! everything else in the library.
+
+mod run;
 
 use std::{
     env, fmt,
     io::{self, Write as _},
-    net::SocketAddr,
     process::ExitCode,
-    sync::Arc,
 };
 
 use clap::error::ErrorKind;
-use futures_util::future::BoxFuture;
 use onboardflow_gateway::{
-    admin::Admin,
     callers::{Question, Rules},
-    config::{
-        AuthScheme, CallersCommand, Cli, Command, Credentials, Effective, ImportConfig, Location,
-        Problems, ProcessConfig, SandboxConfig, ServeConfig, ServerConfig, Unread, UpstreamConfig,
-    },
+    config::{CallersCommand, Cli, Command, Effective, Problems, Unread},
     error::Source,
-    healthcheck,
-    import::{self, Ended},
-    ledger::{self, Ledger},
-    port,
-    sandbox::{OnboardFlow, Welcome},
-    server::{self, Handles, Health},
-    service::Service,
-    telemetry::{
-        Metrics, Telemetry, Tracer,
-        logs::{self, Log},
-        otlp, traces,
-    },
-    upstream::Upstream,
+    healthcheck, ledger,
 };
-use secrecy::{ExposeSecret as _, SecretString};
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
-};
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
-use url::Url;
+
+use self::run::seen::Seen;
 
 /// A call allocates dozens of times, on one thread, and gives most of it back on the same one: what
 /// mimalloc is quickest at.
@@ -115,18 +92,18 @@ fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
             let seen = Seen::start(&config.process, &cli.effective)?;
-            let result = block_on(serve(&config, &seen));
+            let result = block_on(run::serve::serve(&config, &seen));
             seen.stop(result)
         }
         Command::Sandbox(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
             let seen = Seen::start(&config.process, &cli.effective)?;
-            let result = block_on(sandbox(&config, &seen));
+            let result = block_on(run::sandbox::sandbox(&config, &seen));
             seen.stop(result)
         }
         Command::Import(args) => {
             let config = args.check().map_err(Failure::Configuration)?;
-            block_on(import(config))
+            block_on(run::import::import(config))
         }
         Command::Ledger(args) => {
             let command = args.check().map_err(Failure::Configuration)?;
@@ -156,78 +133,6 @@ fn check_callers(rules: &Rules, question: Option<&Question>) -> Result<(), Failu
     }
 }
 
-/// What an operator sees of the process.
-struct Seen {
-    telemetry: Telemetry,
-    spans: Option<traces::Exporting>,
-    metrics: Option<otlp::Exporting>,
-    log: Log,
-    config: Arc<str>,
-}
-
-impl Seen {
-    fn start(process: &ProcessConfig, effective: &Effective) -> Result<Self, Failure> {
-        let log = logs::start(&process.log);
-        let config = effective.to_json();
-        let version = env!("CARGO_PKG_VERSION");
-        let tracing = process.exports.traces;
-        info!(version, tracing, config, "starting");
-        let (tracer, spans) = if process.exports.traces {
-            let (tracer, exporting) = Tracer::from_environment()?;
-            (tracer, Some(exporting))
-        } else {
-            (Tracer::default(), None)
-        };
-        let telemetry = Telemetry {
-            metrics: Metrics::new(),
-            tracer,
-        };
-        telemetry.metrics.collect(log.dropped.clone());
-        let metrics = process.exports.metrics.clone();
-        let metrics = metrics
-            .map(|export| otlp::Exporting::start(export, telemetry.metrics.clone()))
-            .transpose()?;
-        Ok(Self {
-            telemetry,
-            spans,
-            metrics,
-            log,
-            config: config.into(),
-        })
-    }
-
-    /// Opens the admin port.
-    async fn show(
-        &self,
-        address: SocketAddr,
-        health: &Health,
-        ledger: Option<Ledger>,
-    ) -> Result<(), Source> {
-        let listener = port::open("admin-listen", address).await?;
-        info!(address = %listener.local_addr()?, "admin port");
-        let admin = Admin {
-            ledger,
-            metrics: self.telemetry.metrics.clone(),
-            health: health.clone(),
-            log: Some(self.log.control.clone()),
-            config: Arc::clone(&self.config),
-        };
-        tokio::spawn(admin.serve(listener));
-        Ok(())
-    }
-
-    fn stop(self, result: Result<(), Failure>) -> Result<(), Failure> {
-        if let Some(exporting) = self.spans {
-            exporting.stop();
-        }
-        if let Some(exporting) = self.metrics {
-            exporting.stop();
-        }
-        info!("stopped");
-        result
-    }
-}
-
 /// Runs to the end of `program`, and no longer: a lookup of a name that hangs can't be cancelled, and
 /// must not hold up the exit.
 fn block_on(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
@@ -237,164 +142,4 @@ fn block_on(program: impl Future<Output = Result<(), Failure>>) -> Result<(), Fa
     let outcome = runtime.block_on(program);
     runtime.shutdown_background();
     outcome
-}
-
-async fn serve(config: &ServeConfig, seen: &Seen) -> Result<(), Failure> {
-    let ledger = match &config.ledger {
-        Some(config) => Some(Ledger::follow(config, &seen.telemetry.metrics).await?),
-        None => None,
-    };
-    let metrics = &seen.telemetry.metrics;
-    let upstream = Upstream::new(&config.upstream, ledger.clone(), metrics)?;
-    let gateway = Gateway::open(&config.process, seen, ledger.clone()).await?;
-    Ok(gateway.run(upstream, ledger).await?)
-}
-
-async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
-    let rest = port::open("rest-listen", config.rest_listen).await?;
-    let directory = tempfile::tempdir();
-    let ledger = match &directory {
-        Ok(directory) => Some(Ledger::new(&Location::Sqlite(
-            directory.path().join("ledger.db"),
-        ))?),
-        Err(error) => {
-            warn!(%error, "no temporary directory, so no ledger: calls with a request_id are refused");
-            None
-        }
-    };
-    let gateway = Gateway::open(&config.process, seen, ledger.clone()).await?;
-    let token = SecretString::from(sandbox_key());
-    let welcome = Welcome {
-        grpc: gateway.listener.local_addr()?,
-        rest: rest.local_addr()?,
-        token: token.expose_secret(),
-    };
-    writeln!(io::stdout(), "{welcome}")?;
-    let credentials = Credentials::Gateway {
-        token: token.clone(),
-        scheme: AuthScheme::Token,
-    };
-    let upstream = UpstreamConfig {
-        max_response_bytes: config.process.max_response_bytes,
-        // Each call meets what its site key names, whatever calls before it met.
-        breaker: None,
-        heed_retry_after: false,
-        ..UpstreamConfig::new(
-            Url::parse(&format!("http://{}", welcome.rest))?,
-            credentials,
-        )
-    };
-
-    // The emulated API outlives the gateway, so that calls in flight can finish.
-    let (drained, until_drained) = oneshot::channel::<()>();
-    let emulated = tokio::spawn(OnboardFlow::new(token).serve(rest, async {
-        let _ = until_drained.await;
-    }));
-    let upstream = Upstream::new(&upstream, ledger.clone(), &seen.telemetry.metrics)?;
-    gateway.run(upstream, ledger).await?;
-    drop(drained);
-    emulated.await??;
-    Ok(())
-}
-
-/// A first signal lets what is under way finish.
-async fn import(config: ImportConfig) -> Result<(), Failure> {
-    let (told, stop) = (stop_signal()?, CancellationToken::new());
-    let stopping = stop.clone();
-    tokio::spawn(async move {
-        told.await;
-        stopping.cancel();
-    });
-    let ended = import::run(config, stop).await?;
-    if let Some(counts) = ended.counts() {
-        writeln!(io::stdout(), "{counts}")?;
-    }
-    match ended {
-        Ended::Complete(_) => Ok(()),
-        Ended::Incomplete(_) => Err(Failure::Import(1)),
-        Ended::Stopped(why, _) => {
-            complain(format_args!("{why}"));
-            Err(Failure::Import(1))
-        }
-        Ended::Interrupted(_) => Err(Failure::Import(130)),
-        Ended::BadFile(why) => {
-            complain(format_args!("{why}"));
-            Err(Failure::Import(BAD_CONFIGURATION))
-        }
-    }
-}
-
-/// A gateway whose ports are open, and that doesn't take calls yet.
-struct Gateway<'a> {
-    config: &'a ServerConfig,
-    stop: BoxFuture<'static, ()>,
-    handles: Handles,
-    listener: TcpListener,
-}
-
-impl<'a> Gateway<'a> {
-    /// Listens for signals, and on the ports for operators and for callers.
-    async fn open(
-        config: &'a ProcessConfig,
-        seen: &Seen,
-        ledger: Option<Ledger>,
-    ) -> Result<Self, Source> {
-        let stop = Box::pin(stop_signal()?);
-        let handles = Handles::new(&seen.telemetry).await;
-        seen.show(config.admin_listen, &handles.health, ledger)
-            .await?;
-        Ok(Self {
-            config: &config.server,
-            stop,
-            handles,
-            listener: port::open("listen", config.listen).await?,
-        })
-    }
-
-    /// Serves until it is told to stop, and has drained.
-    async fn run(self, upstream: Upstream, ledger: Option<Ledger>) -> io::Result<()> {
-        let max_bytes = self.config.max_request_bytes;
-        let make = move || Service::new(upstream.for_worker()).services(max_bytes);
-        let ended = server::run(self.listener, self.stop, make, self.config, &self.handles).await;
-        if let Some(ledger) = ledger {
-            ledger.close().await;
-        }
-        ended
-    }
-}
-
-/// 40 hex digits, as a real key has, and another one for each run.
-fn sandbox_key() -> String {
-    (0..40)
-        .map(|_| char::from_digit(fastrand::u32(..16), 16).unwrap_or('0'))
-        .collect()
-}
-
-/// Ready when the process is told to stop. From then on a second signal ends it at once.
-fn stop_signal() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            info!("SIGHUP: nothing to do; changed files are read again without a signal");
-        }
-    });
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "told twice: at once, drained or not"
-            )]
-            std::process::exit(1);
-        });
-    })
 }

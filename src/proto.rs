@@ -44,3 +44,9 @@ pub fn services() -> Vec<Service> {
         })
         .collect()
 }
+
+/// The full names of all services.
+#[must_use]
+pub fn service_names() -> Vec<String> {
+    services().into_iter().map(|service| service.name).collect()
+}

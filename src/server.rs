@@ -76,10 +76,10 @@ pub struct Handles {
 }
 
 impl Handles {
-    /// Those of a listener that is yet to run.
-    pub async fn new(telemetry: &Telemetry) -> Self {
+    /// Those of a listener that is yet to run, and that these services are for.
+    pub async fn new(telemetry: &Telemetry, services: impl IntoIterator<Item = String>) -> Self {
         Self {
-            health: Health::new().await,
+            health: Health::new(services).await,
             telemetry: telemetry.clone(),
         }
     }

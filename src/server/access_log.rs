@@ -21,33 +21,12 @@ use tonic::{Code, body::Body};
 use tower::{Layer, Service};
 use tracing::{Level, event};
 
-use super::call::{Answered, Arrived, End, Inbound};
+use super::call::{Answered, Arrived, End, Failed, Inbound};
 use crate::{
     context::Context,
-    error::{Error, Kind, Loss, Row, Write},
+    error::{Error, Kind, Loss, Row},
     telemetry::{Method, Telemetry, code_name},
 };
-
-/// How a call failed.
-#[derive(Clone, Debug)]
-pub(super) struct Failed {
-    kind: Kind,
-    write: Write,
-    http_status: Option<StatusCode>,
-    /// For the log alone.
-    cause: String,
-}
-
-impl Failed {
-    pub(super) fn new(error: &Error) -> Self {
-        Self {
-            kind: error.kind,
-            write: error.write(),
-            http_status: error.http_status,
-            cause: error.to_string(),
-        }
-    }
-}
 
 /// Sees every call.
 #[derive(Clone, Debug)]

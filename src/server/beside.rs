@@ -12,15 +12,13 @@ use tonic_reflection::pb::{v1, v1alpha};
 use tower::Service as _;
 
 use super::{
+    health::{Health, MAX_MESSAGE},
     message::FirstMessage,
     places::{For, Holding, Places},
-    router::Shared,
     services::Services,
 };
-use crate::{proto, telemetry};
+use crate::{config::ServerConfig, proto, telemetry};
 
-/// Bytes of a message. A service's name is far shorter.
-pub(super) const MAX_MESSAGE: usize = 4 << 10;
 /// Time to the answer to a Check, and for the first message of a stream.
 const IN_TIME: Duration = Duration::from_secs(5);
 /// Calls of them at once, over all workers: a Watch stays for as long as its connection.
@@ -42,16 +40,20 @@ pub(super) fn streams() -> Arc<Places> {
 }
 
 impl Beside {
-    pub(super) fn new(shared: &Shared) -> io::Result<Self> {
-        let health = shared.health.service();
-        let mut services = Services::default().with(health_server::SERVICE_NAME, health);
-        if shared.config.reflection {
+    pub(super) fn new(
+        config: &ServerConfig,
+        health: &Health,
+        streams: Arc<Places>,
+        metrics: telemetry::Connections,
+    ) -> io::Result<Self> {
+        let mut services = Services::default().with(health_server::SERVICE_NAME, health.service());
+        if config.reflection {
             services = add_reflection(services).map_err(io::Error::other)?;
         }
         Ok(Self {
             services,
-            streams: Arc::clone(&shared.beside),
-            metrics: shared.telemetry.metrics.connections.clone(),
+            streams,
+            metrics,
         })
     }
 

@@ -3,12 +3,16 @@
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use tonic::{Code, body::Body};
 
-use super::{access_log::Failed, callers::Peer};
-use crate::{callers::Caller, context::Context};
+use super::callers::Peer;
+use crate::{
+    callers::Caller,
+    context::Context,
+    error::{Error, Kind, Write},
+};
 
 /// A request on a connection.
 #[derive(Debug)]
@@ -41,4 +45,25 @@ pub(super) enum End {
     /// As the service answered it: OK, or a failure with details of its own.
     Answered(Code),
     Failed(Failed),
+}
+
+/// How a call failed.
+#[derive(Clone, Debug)]
+pub(super) struct Failed {
+    pub(super) kind: Kind,
+    pub(super) write: Write,
+    pub(super) http_status: Option<StatusCode>,
+    /// For the log alone.
+    pub(super) cause: String,
+}
+
+impl Failed {
+    pub(super) fn new(error: &Error) -> Self {
+        Self {
+            kind: error.kind,
+            write: error.write(),
+            http_status: error.http_status,
+            cause: error.to_string(),
+        }
+    }
 }

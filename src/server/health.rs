@@ -1,4 +1,4 @@
-//! The gateway's own health, as every port that tells it shares it.
+//! The gateway's own health, as every port that tells it shares it. Knows services by name alone.
 
 use std::sync::{
     Arc,
@@ -11,27 +11,25 @@ use tonic_health::{
     server::{HealthReporter, HealthService},
 };
 
-use super::beside::MAX_MESSAGE;
-use crate::proto;
+/// Bytes of a message. A service's name is far shorter.
+pub(super) const MAX_MESSAGE: usize = 4 << 10;
 
 /// Whether the gateway takes calls: `NOT_SERVING` until it listens and from the signal to stop on.
 /// Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Health {
     reporter: HealthReporter,
-    /// `""`, which is the server, and the proto's services.
+    /// `""`, which is the server, and the services.
     names: Arc<[String]>,
     ready: Arc<AtomicBool>,
 }
 
 impl Health {
-    /// `NOT_SERVING`, for `""` and for each service.
-    pub async fn new() -> Self {
+    /// `NOT_SERVING`, for `""` and for each of these services.
+    pub async fn new(services: impl IntoIterator<Item = String>) -> Self {
         let health = Self {
             reporter: HealthReporter::new(),
-            names: std::iter::once(String::new())
-                .chain(proto::services().into_iter().map(|service| service.name))
-                .collect(),
+            names: std::iter::once(String::new()).chain(services).collect(),
             ready: Arc::new(AtomicBool::new(false)),
         };
         health.set(ServingStatus::NotServing).await;

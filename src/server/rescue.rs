@@ -17,8 +17,7 @@ use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
 use super::{
-    access_log::Failed,
-    call::{Answered, End, Inbound},
+    call::{Answered, End, Failed, Inbound},
     callers::{Callers, Unidentified},
 };
 use crate::{

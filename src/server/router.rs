@@ -60,8 +60,10 @@ pub(super) struct Shared {
 
 impl Router {
     pub(super) fn new(services: Services, shared: &Shared) -> io::Result<Self> {
+        let connections = shared.telemetry.metrics.connections.clone();
+        let streams = Arc::clone(&shared.beside);
         Ok(Self {
-            beside: Beside::new(shared)?,
+            beside: Beside::new(&shared.config, &shared.health, streams, connections)?,
             stack: stack(services, shared),
         })
     }

@@ -1,4 +1,4 @@
-//! The `grpc-timeout` header: at most eight digits and a unit.
+//! The `grpc-timeout` header: at most eight digits and a unit. Knows no cap.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! TLS towards callers: 1.2 and 1.3, ALPN h2, files that may change at any time.
+//! TLS towards callers: 1.2 and 1.3, ALPN h2, files that may change at any time. Names no caller.
 
 use std::time::Duration;
 

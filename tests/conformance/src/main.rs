@@ -31,7 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let config = config(&asked, &files)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let handles = Handles::new(&Telemetry::default()).await;
+    let handles = Handles::new(&Telemetry::default(), []).await;
     let max_bytes = config.max_request_bytes;
     let services = move || service::services(max_bytes);
     let running = handles.clone();

@@ -6,7 +6,7 @@ use onboardflow_gateway::{
     config::{AuthScheme, Credentials, ServerConfig, UpstreamConfig},
     ledger::Ledger,
     proto::{
-        CreateCustomerRequest, CreateCustomerResponse, UpdateCustomerRequest,
+        self, CreateCustomerRequest, CreateCustomerResponse, UpdateCustomerRequest,
         UpdateCustomerResponse, customer_service_client::CustomerServiceClient,
     },
     server::{self, Handles, Services},
@@ -93,7 +93,7 @@ impl Gateway {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let handles = Handles::new(telemetry).await;
+        let handles = Handles::new(telemetry, proto::service_names()).await;
         let running = handles.clone();
         let task = tokio::spawn(async move {
             let stop = async {

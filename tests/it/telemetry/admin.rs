@@ -51,7 +51,7 @@ async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 
 #[tokio::test]
 async fn ready_follows_the_listener_and_not_the_upstream() {
-    let health = Health::new().await;
+    let health = Health::new([]).await;
     let early = admin(&health, &Metrics::new()).await;
     assert_eq!(get(early, "/livez").await.0, 200);
     assert_eq!(get(early, "/readyz").await.0, 503);
@@ -102,7 +102,7 @@ async fn it_speaks_grpc_health_and_no_customer_calls() {
 
 #[tokio::test]
 async fn metrics_config_and_log_are_shown() {
-    let health = Health::new().await;
+    let health = Health::new([]).await;
     let address = admin(&health, &Metrics::new()).await;
 
     let (status, metrics) = get(address, "/metrics").await;
@@ -132,7 +132,7 @@ async fn metrics_config_and_log_are_shown() {
 /// A kubelet that gets no answer kills the pod.
 #[tokio::test]
 async fn idle_connections_kept_probes_from_being_answered() {
-    let address = admin(&Health::new().await, &Metrics::new()).await;
+    let address = admin(&Health::new([]).await, &Metrics::new()).await;
     let mut idle = Vec::new();
     for _ in 0..100 {
         idle.push(TcpStream::connect(address).await.unwrap());
@@ -143,7 +143,7 @@ async fn idle_connections_kept_probes_from_being_answered() {
 
 #[tokio::test]
 async fn a_flood_from_another_address_ends_no_probe() {
-    let address = admin(&Health::new().await, &Metrics::new()).await;
+    let address = admin(&Health::new([]).await, &Metrics::new()).await;
     let mut probe = TcpStream::connect(address).await.unwrap();
     probe.write_all(b"GET /livez HTTP/1.1\r\n").await.unwrap();
     let mut flood = Vec::new();
@@ -165,7 +165,7 @@ async fn a_flood_from_another_address_ends_no_probe() {
 
 #[tokio::test]
 async fn a_misspelt_level_switched_the_log_off() {
-    let address = admin(&Health::new().await, &Metrics::new()).await;
+    let address = admin(&Health::new([]).await, &Metrics::new()).await;
     for filter in ["inof", "", "info,", "warn onboardflow_gateway=debug"] {
         assert_eq!(
             http("PUT", address, "/log", filter).await.0,
@@ -181,7 +181,7 @@ async fn a_misspelt_level_switched_the_log_off() {
 /// `EnvFilter` compiled a field's value as a regex: 147 bytes of it took a minute and 3.3 GiB.
 #[tokio::test]
 async fn a_log_filter_has_no_regex_and_a_bound() {
-    let address = admin(&Health::new().await, &Metrics::new()).await;
+    let address = admin(&Health::new([]).await, &Metrics::new()).await;
     let set = async |filter: &str| http("PUT", address, "/log", filter).await.0;
     for filter in [
         r#"[{code="(a{9}){9}"}]=debug"#,
@@ -199,7 +199,7 @@ async fn a_log_filter_has_no_regex_and_a_bound() {
 /// A page that a browser on this machine shows reaches the port by a name of its own (DNS rebinding).
 #[tokio::test]
 async fn no_page_in_a_browser_commands() {
-    let address = admin(&Health::new().await, &Metrics::new()).await;
+    let address = admin(&Health::new([]).await, &Metrics::new()).await;
     let port = address.port();
     let set = async |headers: &str| {
         let headers = format!("{headers}\r\n");
