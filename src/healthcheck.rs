@@ -1,4 +1,5 @@
-//! Asks a running gateway for its health, as an exec probe does.
+//! Asks a running gateway for its health, as an exec probe does. Knows no configuration but an
+//! address.
 
 use std::{error::Error as StdError, time::Duration};
 

@@ -17,13 +17,13 @@ use super::{
     callers::{CallerArgs, caller_name},
     checked::{
         Problems, address, authority, boolean, choice, count, defaults, duration, size, timeout,
-        variable,
+        variable, variable_of,
     },
     granted_cpus,
     ledger::{LedgerArgs, PlaceArgs, RetentionArgs},
     listener::TlsArgs,
     log_filter,
-    misread::{Unread, mend, note_unknown_variables, variable_of},
+    misread::{Unread, mend, note_unknown_variables},
     upstream::UpstreamArgs,
 };
 use crate::{callers::Name, pem::TlsFiles};

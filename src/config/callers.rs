@@ -1,4 +1,5 @@
-//! The flags on who may call: the keys of callers' tokens, and the rules.
+//! The flags on who may call: the keys of callers' tokens, and the rules. Checks that they can be read, and
+//! identifies nobody.
 
 #![expect(
     clippy::doc_markdown,

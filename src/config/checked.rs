@@ -9,7 +9,7 @@ use clap::{Args, Command, ValueEnum};
 use http::uri::Authority;
 use url::Url;
 
-use super::{Effective, misread::variable_of};
+use super::Effective;
 
 /// A value, or why it isn't one.
 pub(super) type Checked<T> = Result<T, &'static str>;
@@ -112,6 +112,14 @@ impl fmt::Display for Problems {
         }
         Ok(())
     }
+}
+
+/// What every variable of ours begins with.
+pub(super) const PREFIX: &str = "ONBOARDFLOW_";
+
+/// The variable that holds a flag's value.
+pub(super) fn variable_of(flag: &str) -> String {
+    format!("{PREFIX}{}", flag.replace('-', "_").to_uppercase())
 }
 
 /// A variable of the environment. An empty one is a missing one: that is how a manifest leaves it

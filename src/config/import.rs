@@ -1,4 +1,4 @@
-//! The import: flags, and what they come to.
+//! The import: flags, and what they come to. Opens no file of rows.
 
 #![expect(
     clippy::doc_markdown,

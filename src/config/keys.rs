@@ -1,4 +1,5 @@
-//! API keys in files: the gateway's own, and those of sites that have one.
+//! API keys in files: the gateway's own, and those of sites that have one. Says what is wrong
+//! with a file, and never what is in it.
 
 use std::{collections::HashMap, path::PathBuf};
 

@@ -1,4 +1,4 @@
-//! The ledger: flags, and what they come to.
+//! The ledger: flags, and what they come to. Opens none.
 
 #![expect(
     clippy::doc_markdown,

@@ -1,4 +1,4 @@
-//! The syntax of `--log`, and of what is put to `/log`.
+//! The syntax of `--log`, and of what is put to `/log`. Doesn't know who logs.
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;

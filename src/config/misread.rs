@@ -11,10 +11,8 @@ use clap::{
     error::{ContextKind, ContextValue, ErrorKind},
 };
 
-use super::checked::Problems;
+use super::checked::{PREFIX, Problems, variable_of};
 
-/// What every variable of ours begins with.
-const PREFIX: &str = "ONBOARDFLOW_";
 /// Kubernetes makes such variables of a Service that is named `onboardflow-gateway`.
 const OF_THE_SERVICE: &str = "ONBOARDFLOW_GATEWAY_";
 /// The settings that have a variable and no flag.
@@ -27,11 +25,6 @@ pub enum Unread {
     Other(clap::Error),
     /// The configuration is bad.
     Configuration(Problems),
-}
-
-/// The variable that holds a flag's value.
-pub(super) fn variable_of(flag: &str) -> String {
-    format!("{PREFIX}{}", flag.replace('-', "_").to_uppercase())
 }
 
 /// Notes what the error is about, and mends the arguments, so that what else is wrong can be found. A flag

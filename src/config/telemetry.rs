@@ -1,4 +1,5 @@
-//! What an operator is shown: whether calls are traced, and the configuration that is in force.
+//! What an operator is shown: which of traces and metrics are sent, and the configuration that is in force,
+//! without what may be a secret.
 
 use std::{collections::BTreeMap, str::FromStr as _, time::Duration};
 

@@ -1,4 +1,4 @@
-//! How callers' tokens are checked, and where their keys are.
+//! How callers' tokens are checked, and where their keys are. Fetches none.
 
 use std::{path::PathBuf, time::Duration};
 

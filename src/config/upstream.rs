@@ -1,4 +1,4 @@
-//! How OnboardFlow is called: flags, and what they come to.
+//! How OnboardFlow is called: flags, and what they come to. Makes no connection.
 
 #![expect(
     clippy::doc_markdown,
@@ -18,10 +18,10 @@ use url::Url;
 use super::{
     ProcessConfig,
     checked::{
-        Problems, attempts, base_url, choice, defaults, quota, timeout, variable, warm_connections,
+        Problems, attempts, base_url, choice, defaults, quota, timeout, variable, variable_of,
+        warm_connections,
     },
     keys::{KeyFiles, check_token},
-    misread::variable_of,
 };
 use crate::pem;
 

@@ -1,4 +1,5 @@
-//! What became of a write, as callers are told it, and what of it left, as evidence has it.
+//! What became of a write, as callers are told it, and what of it left, as evidence has it. Knows
+//! no failure.
 
 /// What became of the write, so that a caller can decide on a retry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

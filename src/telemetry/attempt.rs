@@ -1,4 +1,5 @@
-//! One attempt at OnboardFlow: its metrics, its span, and what the call's log line says of it.
+//! One attempt at OnboardFlow: its metrics, its span, and what the call's log line says of it. Doesn't know
+//! whether there is another one.
 
 use http::{HeaderMap, StatusCode};
 use tokio::time::Instant;

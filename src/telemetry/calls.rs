@@ -1,5 +1,6 @@
 //! Metrics of calls, as a caller sees them: OpenTelemetry's duration, the counters that gRPC dashboards
-//! know from go-grpc-prometheus, and why calls failed.
+//! know from go-grpc-prometheus, and why calls failed. Methods are those of the proto's
+//! descriptors; none is named here.
 
 use std::{
     borrow::Cow,

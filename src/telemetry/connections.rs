@@ -1,4 +1,4 @@
-//! Metrics of callers' connections.
+//! Metrics of callers' connections, and of the calls of health and reflection. Knows no caller.
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},

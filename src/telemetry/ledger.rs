@@ -1,4 +1,4 @@
-//! Metrics of the ledger. Without one there are none.
+//! Metrics of the ledger. Without one there are none. Knows no store.
 
 use std::time::Duration;
 

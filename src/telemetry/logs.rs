@@ -1,4 +1,5 @@
-//! The log: where it goes, what it may hold, and how its level is changed while the gateway runs.
+//! The log: where it goes, what it may hold, and how its level is changed while the gateway
+//! runs. Knows nothing of calls.
 
 use std::{
     io::{self, IsTerminal as _},

@@ -10,12 +10,12 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
     metrics::{MetricType, counter::Counter, family::Family, gauge::ConstGauge},
-    registry::{Registry, Unit},
+    registry::Registry,
 };
 
 use tokio::time::Instant;
 
-use super::histogram::Histogram;
+use super::{add, add_seconds, histogram::Histogram};
 
 /// Why a connection is dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,20 +98,21 @@ struct Workers(Arc<Mutex<Vec<Count>>>);
 
 impl OutwardConnections {
     pub(super) fn new(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register(
-            "upstream_dials",
-            "Connections to OnboardFlow that were dialled, by reason and by what came of it",
-            metrics.dials.clone(),
-        );
-        registry.register_with_unit(
-            "upstream_connection_wait",
-            "How long calls waited for a connection to OnboardFlow, where none was ready",
-            Unit::Seconds,
-            metrics.waits.clone(),
-        );
-        registry.register_collector(Box::new(metrics.workers.clone()));
-        metrics
+        let workers = Workers::default();
+        registry.register_collector(Box::new(workers.clone()));
+        Self {
+            dials: add(
+                registry,
+                "upstream_dials",
+                "Connections to OnboardFlow that were dialled, by reason and by what came of it",
+            ),
+            waits: add_seconds(
+                registry,
+                "upstream_connection_wait",
+                "How long calls waited for a connection to OnboardFlow, where none was ready",
+            ),
+            workers,
+        }
     }
 
     /// Counts a dial that is over.

@@ -1,4 +1,5 @@
 //! Metrics of what the gateway reads from files: API keys, certificates, the keys of callers' tokens.
+//! Knows when, and never what.
 
 use std::time::SystemTime;
 

@@ -1,4 +1,5 @@
-//! Metrics of the REST calls that the gateway makes, and of what guards them.
+//! Metrics of the REST calls that the gateway makes, and of what guards them. Knows no resource: paths are
+//! templates that a call brings.
 
 use std::{
     borrow::Cow,

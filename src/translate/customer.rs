@@ -166,29 +166,24 @@ struct Record {
     request_id: String,
 }
 
-impl From<CreateCustomerRequest> for Record {
-    fn from(request: CreateCustomerRequest) -> Self {
-        Self {
-            site_key: request.site_key,
-            event_date: request.event_date,
-            customer: request.customer,
-            custom_properties: request.custom_properties,
-            request_id: request.request_id,
+/// The two requests have the same fields, and no type in common.
+macro_rules! record_of {
+    ($($request:ty),*) => {$(
+        impl From<$request> for Record {
+            fn from(request: $request) -> Self {
+                Self {
+                    site_key: request.site_key,
+                    event_date: request.event_date,
+                    customer: request.customer,
+                    custom_properties: request.custom_properties,
+                    request_id: request.request_id,
+                }
+            }
         }
-    }
+    )*};
 }
 
-impl From<UpdateCustomerRequest> for Record {
-    fn from(request: UpdateCustomerRequest) -> Self {
-        Self {
-            site_key: request.site_key,
-            event_date: request.event_date,
-            customer: request.customer,
-            custom_properties: request.custom_properties,
-            request_id: request.request_id,
-        }
-    }
-}
+record_of!(CreateCustomerRequest, UpdateCustomerRequest);
 
 /// The JSON that a create and an update send.
 #[derive(Serialize)]

@@ -1,4 +1,5 @@
-//! The envelope around every reply: `success`, and in `data` the event that was recorded.
+//! The envelope around every reply: `success`, and in `data` the event that was recorded. What that
+//! event is about is each resource's to say.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! `RecordEvent`: what a user did, in protobuf ↔ in JSON.
+//! `RecordEvent`: what a user did, in protobuf ↔ in JSON. Knows neither callers nor connections.
 
 use http::{Method, uri::PathAndQuery};
 use prost_types::{Struct, value};

@@ -1,4 +1,4 @@
-//! Rules that the requests of several resources share.
+//! Rules that the requests of several resources share. Knows none of them.
 
 use prost_types::Timestamp;
 use uuid::{Uuid, fmt::Hyphenated};

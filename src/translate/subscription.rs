@@ -41,13 +41,7 @@ impl Operation for Create {
     };
 
     fn encode(request: CreateSubscriptionRequest) -> Result<Call, Error> {
-        let record = Record {
-            site_key: request.site_key,
-            event_date: request.event_date,
-            subscription: request.subscription,
-            request_id: request.request_id,
-        };
-        record.encode(Method::POST)
+        Record::from(request).encode(Method::POST)
     }
 
     fn decode(reply: Reply) -> Result<CreateSubscriptionResponse, Error> {
@@ -78,13 +72,7 @@ impl Operation for Update {
     };
 
     fn encode(request: UpdateSubscriptionRequest) -> Result<Call, Error> {
-        let record = Record {
-            site_key: request.site_key,
-            event_date: request.event_date,
-            subscription: request.subscription,
-            request_id: request.request_id,
-        };
-        record.encode(Method::PUT)
+        Record::from(request).encode(Method::PUT)
     }
 
     fn decode(reply: Reply) -> Result<UpdateSubscriptionResponse, Error> {
@@ -108,6 +96,24 @@ struct Record {
     subscription: Option<Subscription>,
     request_id: String,
 }
+
+/// The two requests have the same fields, and no type in common.
+macro_rules! record_of {
+    ($($request:ty),*) => {$(
+        impl From<$request> for Record {
+            fn from(request: $request) -> Self {
+                Self {
+                    site_key: request.site_key,
+                    event_date: request.event_date,
+                    subscription: request.subscription,
+                    request_id: request.request_id,
+                }
+            }
+        }
+    )*};
+}
+
+record_of!(CreateSubscriptionRequest, UpdateSubscriptionRequest);
 
 /// The JSON that both calls send.
 #[derive(Serialize)]
