@@ -14,6 +14,7 @@ use onboardflow_gateway::{
     proto::{CreateCustomerRequest, customer_service_client::CustomerServiceClient},
 };
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
 use tonic::{Code, Status};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_reflection::pb::v1::{
@@ -25,7 +26,7 @@ use crate::{
     support::{
         CREATED, Config, Gateway, Told, Upstream,
         certificates::{Authority, Secret},
-        create_request, logs,
+        create_request, eventually, logs,
         tokens::{Signer, WEB, claims, claims_of, jwks, present},
         told,
     },
@@ -356,6 +357,48 @@ async fn a_pattern_of_dns_names_lets_no_uri_and_no_subject_in() {
         let token = signer.sign(&claims_of(subject));
         let status = present(&mut client, &format!("Bearer {token}")).await;
         assert_eq!(told(&status.unwrap_err()), not_allowed(), "{subject}");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_holds_a_quarter_of_the_places_over_all_its_connections() {
+    let upstream = Upstream::with(|mut stream| async move {
+        let _ = stream.read_u8().await; // for ever
+    })
+    .await;
+    let signer = Signer::ec("ec");
+    let secret = Secret::new(&[("jwks.json", &jwks(&[&signer]))]);
+    let mut config = Config::new(upstream.url());
+    config.server.callers.jwt = Some(jwt(&secret));
+    config.server.callers.rules = allow(&[]);
+    config.server.max_in_flight = 8;
+    let gateway = Gateway::start(config).await;
+    let token = |subject: &str| format!("Bearer {}", signer.sign(&claims_of(subject)));
+    let (greedy, other) = (token("greedy"), token("other"));
+    let mut held = Vec::new();
+    let mut holds = async |token: &String| {
+        let (mut client, token) = (gateway.client().await, token.clone());
+        held.push(tokio::spawn(async move {
+            let _ = present(&mut client, &token).await;
+        }));
+        let calls = held.len();
+        eventually("a call", || {
+            (upstream.received().len() == calls).then_some(())
+        })
+        .await;
+    };
+    holds(&greedy).await;
+    holds(&greedy).await;
+    let mut third = gateway.client().await;
+    let status = present(&mut third, &greedy).await.unwrap_err();
+    assert_eq!(told(&status).reason, "GATEWAY_OVERLOADED");
+    assert!(status.message().contains("caller"), "{status:?}");
+    let refusals = "onboardflow_gateway_refusals_total{reason=\"GATEWAY_OVERLOADED\"}";
+    assert_eq!(gateway.metric(refusals), 1);
+    holds(&other).await;
+    for call in held {
+        call.abort();
     }
     gateway.stop().await;
 }

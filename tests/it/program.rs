@@ -15,7 +15,8 @@ use tonic::{Code, transport::Channel};
 use crate::support::{
     Told,
     certificates::Authority,
-    create_request,
+    create_request, http,
+    peer::Peer,
     tokens::{Signer, jwks},
     told, update_request,
 };
@@ -612,4 +613,57 @@ async fn the_readme_has_every_flag_with_its_default() {
         }
     }
     assert!(missing.is_empty(), "not in the README: {missing:?}");
+}
+
+/// 128 descriptors, of which half are kept for the admin port, OnboardFlow and files.
+#[tokio::test]
+async fn a_flood_of_connections_leaves_descriptors_for_all_else_and_is_told_once() {
+    let mut command = Command::new("sh");
+    let limited = "ulimit -n 128 && exec \"$0\" \"$@\"";
+    command
+        .args(["-c", limited, env!("CARGO_BIN_EXE_onboardflow-gateway")])
+        .args(SANDBOX)
+        .args(["--log-format=json", "--drain-delay=0s"])
+        .env_clear()
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    let mut child = command.spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut address_in = async |message: &str| -> SocketAddr {
+        loop {
+            let line = lines.next_line().await.unwrap().expect("a line");
+            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if line["message"] == message {
+                return line["address"].as_str().unwrap().parse().unwrap();
+            }
+        }
+    };
+    let admin = address_in("admin port").await;
+    let address = address_in("serving").await;
+
+    let mut flood = Vec::new();
+    for _ in 0..300 {
+        flood.push(Peer::greeting(address, &[]).await);
+    }
+    let mut client = client(address).await;
+    client.create_customer(create_request()).await.unwrap();
+    let (status, metrics) = http("GET", admin, "/metrics", "").await;
+    assert_eq!(status, 200);
+    let value = |name: &str| -> f64 {
+        let line = metrics.lines().find(|line| line.starts_with(name));
+        line.unwrap().rsplit_once(' ').unwrap().1.parse().unwrap()
+    };
+    let crowded = "onboardflow_gateway_connections_closed_total{reason=\"crowded\"}";
+    assert!(value(crowded) >= 230.0, "{metrics}");
+    assert!(value("process_open_fds") < 128.0, "{metrics}");
+
+    terminate(&child).await;
+    let mut told = 0;
+    while let Some(line) = lines.next_line().await.unwrap() {
+        told += usize::from(line.contains("as many connections as there may be"));
+    }
+    assert_eq!(told, 1);
+    assert_eq!(child.wait().await.unwrap().code(), Some(0));
 }

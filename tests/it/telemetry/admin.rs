@@ -17,7 +17,10 @@ use tokio::{
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
-use crate::support::{Config, Gateway, Upstream, assert_clean, create_request, http, http_with};
+use crate::support::{
+    Config, Gateway, Upstream, assert_clean, create_request, http, http_with,
+    peer::{DATA, END_HEADERS, HEADERS, Peer, SETTINGS, frame, headers},
+};
 
 /// The admin port of a gateway with this health, and no log but one that goes nowhere.
 async fn admin(health: &Health, metrics: &Metrics) -> SocketAddr {
@@ -261,4 +264,29 @@ async fn a_page_without_scripts_shows_what_waits_for_a_person() {
     );
     assert_clean("page", &page);
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn health_on_the_admin_port_has_the_limits_of_the_other() {
+    let health = Health::new().await;
+    let address = admin(&health, &Metrics::new()).await;
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+    let mut client = HealthClient::new(channel.connect().await.unwrap());
+    for (bytes, code) in [(4093, Code::NotFound), (4094, Code::OutOfRange)] {
+        let service = "x".repeat(bytes);
+        let status = client.check(HealthCheckRequest { service }).await;
+        assert_eq!(status.unwrap_err().code(), code, "{bytes}");
+    }
+
+    let mut peer = Peer::connect(address).await;
+    peer.greet(&[]).await;
+    let settings = peer.frame_of(SETTINGS).await.payload;
+    let streams = [0, 3, 0, 0, 0, 16];
+    assert!(settings.chunks(6).any(|setting| setting == streams));
+    // What is half there is answered all the same.
+    let path = "/grpc.health.v1.Health/Check";
+    peer.send(&frame(HEADERS, END_HEADERS, 1, &headers(path)))
+        .await;
+    peer.send(&frame(DATA, 0, 1, &[0, 0, 0, 0, 9, 10])).await;
+    peer.frame_of(HEADERS).await;
 }
