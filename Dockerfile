@@ -5,8 +5,8 @@
 #
 # scripts/image builds and runs it where there is neither a daemon nor a registry.
 #
-# glibc rather than musl: what is shipped is then what the tests and the measurements ran, and the C parts (aws-lc, zstd) cross-compile with Debian's own compilers, where Debian has none for musl. The
-# price is a runtime with libc in it, some 13 MB, which scanners know and base image updates patch.
+# glibc rather than musl: what is shipped is then what the tests and the measurements ran. The price is a runtime with libc
+# in it, some 13 MB, which scanners know and base image updates patch. A release has static binaries as well.
 ARG RUST_IMAGE=docker.io/library/rust:1.95-trixie
 # CA roots, time zones, libc, a `nonroot` user; no shell, no package manager, no OpenSSL (rustls is in the binary).
 ARG RUNTIME_IMAGE=gcr.io/distroless/base-nossl-debian13:nonroot
@@ -44,7 +44,7 @@ RUN set -eu; \
     mkdir src; \
     echo 'fn main() {}' | tee build.rs >src/main.rs; \
     : >src/lib.rs; \
-    cargo build --release --locked; \
+    cargo build --profile image --locked; \
     rm -r src build.rs; \
     # Else cargo, which goes by times, would take the empty program for the newer one.
     find target -path '*/.fingerprint/onboardflow-gateway-*' -prune -exec rm -r {} +
@@ -52,8 +52,8 @@ COPY build.rs ./
 COPY proto proto
 COPY src src
 RUN set -eu; \
-    cargo build --release --locked --bin onboardflow-gateway; \
-    install -D -m 755 target/*/release/onboardflow-gateway /out/usr/local/bin/onboardflow-gateway
+    cargo build --profile image --locked --bin onboardflow-gateway; \
+    install -D -m 755 target/*/image/onboardflow-gateway /out/usr/local/bin/onboardflow-gateway
 
 
 FROM ${RUNTIME_IMAGE}

@@ -3,19 +3,24 @@
 //! The path of a request, file by file:
 //!
 //! 1. [`server`] accepts connections, and passes each call through the inbound stack: access log,
-//!    rescue, limit, deadline.
-//! 2. [`service`] takes it from tonic, one line an RPC.
+//!    rescue, deadline, limit.
+//! 2. [`service`] takes it from tonic, one line per RPC.
 //! 3. [`translate`] makes a [`rest::Call`] of the request message. Pure.
 //! 4. [`upstream`] sends it with an API key, and brings back a [`rest::Reply`].
 //! 5. [`translate`] reads the event in the reply. Pure.
 //! 6. [`error`] holds the table of what a caller is told when one of these fails.
 //!
-//! Beside the path: [`proto`] is what `build.rs` makes of `proto/`, [`config`] reads flags and environment, [`pem`] reads the files of TLS,
-//! [`port`] opens the ports that they name, [`callers`] holds the rules on who may do what, [`reload`] reads files again that change, [`context`] is what travels with a call,
-//! [`codec`] reads and writes messages,
-//! [`telemetry`] is what an operator sees of it, [`admin`] the port where that is asked for,
-//! [`ledger`] remembers writes that name themselves, [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks a running gateway for its health,
-//! [`import`] sends it the rows of files.
+//! Beside the path:
+//!
+//! - What is configured: [`config`] reads flags and environment, [`pem`] the files of TLS, [`port`] opens
+//!   the ports, [`reload`] reads files again that change.
+//! - What travels with a call: [`context`]. [`codec`] reads and writes its messages, and [`proto`] is what
+//!   `build.rs` makes of `proto/`.
+//! - Who may call: [`callers`].
+//! - What is remembered: [`ledger`], the writes that have a `request_id`.
+//! - What an operator sees: [`telemetry`], and [`admin`], the port where it is asked for.
+//! - Other commands: [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks a running gateway for its
+//!   health, [`import`] sends it the rows of files.
 
 pub mod admin;
 pub mod callers;

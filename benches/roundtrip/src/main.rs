@@ -4,8 +4,8 @@
 //! cargo run --release --manifest-path benches/roundtrip/Cargo.toml
 //! ```
 //!
-//! It builds the release binary, starts an [`upstream`], a [`floor`], a [`textbook`] gateway and
-//! the release binary as processes of their own, drives them in turn with the same [`load`], checks
+//! It builds the binary as it is shipped, starts an [`upstream`], a [`floor`], a [`textbook`] gateway and
+//! the gateway as processes of their own, drives them in turn with the same [`load`], checks
 //! every reply, and prints tables in Markdown. `docs/performance.md` says how to read them.
 //!
 //! Everything listens on and calls 127.0.0.1, and every run is bounded in time.

@@ -41,13 +41,14 @@ impl Binary {
         &self.file
     }
 
-    /// Builds the release binary, as users get it.
+    /// Builds the binary as it is shipped.
     pub(crate) fn build() -> Fallible<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let built = Command::new(env!("CARGO"))
             .args([
                 "build",
-                "--release",
+                "--profile",
+                "image",
                 "--locked",
                 "--bin",
                 "onboardflow-gateway",
@@ -60,7 +61,7 @@ impl Binary {
         }
         Ok(Self {
             name: "gateway".to_owned(),
-            file: root.join("target/release/onboardflow-gateway"),
+            file: root.join("target/image/onboardflow-gateway"),
         })
     }
 }
