@@ -167,7 +167,7 @@ impl Door {
         let until_told = self.accept_until(shutdown, workers).await;
         health.set_not_serving().await;
         until_told?;
-        info!(delay = ?drain_delay, "told to stop; still accepting");
+        info!(delay = ?drain_delay, "asked to stop; still accepting connections");
         self.accept_until(sleep(drain_delay), workers).await?;
         // Connections that the system has taken for us are served too, as their callers may have
         // written already.
@@ -211,13 +211,13 @@ impl Door {
             let max = self.crowd.max();
             warn!(
                 max,
-                "as many connections as there may be; those without a call are closed"
+                "the limit of connections is reached; connections without a call are closed"
             );
         }
         match seat {
             Some(seat) => {
                 if let Err(error) = workers.hand_over(stream, seat) {
-                    warn!(%error, "a connection could not be handed over");
+                    warn!(%error, "a connection could not be passed to a worker");
                 }
             }
             None => self.metrics.closed(Closed::Crowded),

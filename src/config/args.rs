@@ -56,7 +56,7 @@ pub enum Command {
     Ledger(LedgerArgs),
     /// Ask a gateway for its health, and exit with 0 if it is SERVING.
     Healthcheck(HealthcheckArgs),
-    /// Look at the rules on who may do what.
+    /// Check a file of callers.
     #[command(subcommand)]
     Callers(CallersCommand),
 }
@@ -109,8 +109,7 @@ pub struct ServeArgs {
     mut_arg("listen", |arg| arg.default_value("127.0.0.1:50051")),
     mut_arg("admin_listen", |arg| arg.default_value("127.0.0.1:9090")),
     mut_arg("drain_delay", |arg| arg.default_value("0s").help(
-        "Time between the signal to stop and the end of accepting connections. Nobody balances load over \
-         sandboxes")),
+        "Time between the signal to stop and the end of accepting connections")),
 )]
 pub struct SandboxConfig {
     /// The process around the gateway.
@@ -161,7 +160,7 @@ pub struct ServerConfig {
     /// Deadline of calls that come without one.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = timeout)]
     pub default_timeout: Duration,
-    /// Cap on the deadline of calls that come with one.
+    /// Longest deadline of calls that come with one; longer ones are shortened to it.
     #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = timeout)]
     pub max_timeout: Duration,
     /// Largest request message, after decompression.
@@ -173,8 +172,8 @@ pub struct ServerConfig {
     /// Threads that serve connections [default: the CPUs granted]
     #[arg(long, value_name = "COUNT", default_value_t = granted_cpus(), hide_default_value = true, value_parser = count::<usize>)]
     pub workers: usize,
-    /// Calls at once, over all workers, a quarter of them on one connection or by one caller; more are
-    /// refused.
+    /// Most calls at once, over all workers; further calls are refused. One connection or one
+    /// caller gets at most a quarter of them.
     #[arg(long, value_name = "COUNT", default_value = "1024", value_parser = count::<usize>)]
     pub max_in_flight: usize,
     /// How a connection lives.
@@ -189,12 +188,12 @@ pub struct ServerConfig {
     /// Time between looks at the files of both, for a change.
     #[arg(skip = RELOAD_INTERVAL)]
     pub reload_interval: Duration,
-    /// Time between the signal to stop, which makes health NOT_SERVING, and the end of accepting
-    /// connections: as long as load balancers take to notice.
+    /// Time between the signal to stop, when health becomes NOT_SERVING, and the end of accepting
+    /// connections. Give load balancers the time to notice.
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
     pub drain_delay: Duration,
-    /// Longest wait for calls in flight once no more connections are accepted. The process ends
-    /// after it whatever happens.
+    /// Longest wait for calls in flight after the gateway stopped accepting connections. Then the
+    /// process ends in any case.
     #[arg(long, value_name = "DURATION", default_value = "25s", value_parser = duration)]
     pub drain_timeout: Duration,
 }

@@ -23,22 +23,23 @@ use crate::{
 /// Who may call.
 #[derive(Debug, Args)]
 pub(super) struct CallerArgs {
-    /// JWKS file with the keys that sign callers' tokens: demands a bearer JWT (RS256, ES256 or EdDSA) in
-    /// the `authorization` metadata of every call.
+    /// JWKS file with the keys that sign callers' tokens. Every call must carry a bearer JWT
+    /// (RS256, ES256 or EdDSA) in its `authorization` metadata.
     #[arg(long, value_name = "FILE")]
     jwks_file: Option<PathBuf>,
-    /// The same set of keys by HTTPS: fetched at the start, and again before it is out of date.
+    /// URL of the same keys, by HTTPS. They are fetched at the start, and again before they are out
+    /// of date.
     #[arg(long, value_name = "URL")]
     jwks_url: Option<String>,
-    /// OpenID Connect issuer: names the URL of its keys by discovery, and is the issuer that a token
-    /// must name.
+    /// OpenID Connect issuer. Discovery gives the URL of its keys, and tokens must name it as their
+    /// issuer.
     #[arg(long, value_name = "URL")]
     oidc_issuer: Option<String>,
     /// PEM file with CAs to trust for --jwks-url and --oidc-issuer, besides the system's.
     #[arg(long, value_name = "FILE")]
     jwks_ca: Option<PathBuf>,
-    /// File with a bearer token to present to --jwks-url and --oidc-issuer, such as a Kubernetes service
-    /// account's; read anew for each fetch.
+    /// File with a bearer token to send to --jwks-url and --oidc-issuer, such as a Kubernetes
+    /// service account's. It is read for each fetch.
     #[arg(long, value_name = "FILE")]
     jwks_token_file: Option<PathBuf>,
     /// Issuer (`iss`) that a token must name.
@@ -47,15 +48,16 @@ pub(super) struct CallerArgs {
     /// Audience (`aud`) that a token must name.
     #[arg(long, value_name = "AUDIENCE")]
     jwt_audience: Option<String>,
-    /// A caller that may call, by a SAN of its certificate (DNS name or URI, such as a SPIFFE id) or
-    /// the subject of its token; a prefix `dns:`, `uri:` or `sub:` says which. A `*` stands for the first
-    /// label of a DNS name, the last path segment of a URI, or the last part of a subject such as
-    /// system:serviceaccount:prod:*. With certificate and token both demanded, both must be allowed.
-    /// Repeatable, or separated by commas; without it, everyone that is identified may.
+    /// Name of a caller that may call: a SAN of its certificate (DNS name or URI, such as a SPIFFE
+    /// id) or the subject of its token. A prefix `dns:`, `uri:` or `sub:` says which. A `*` stands
+    /// for the first label of a DNS name, the last path segment of a URI, or the last part of a
+    /// subject such as system:serviceaccount:prod:*. If certificate and token are both demanded,
+    /// both names must be allowed. Repeatable, or separated by commas. Without this flag, every
+    /// identified caller may call.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     allow_caller: Vec<String>,
-    /// TOML file with the callers that may call, in place of --allow-caller: the sites and methods that
-    /// each may use, and its share of --daily-quota. Read again when it changes.
+    /// TOML file with the callers that may call, instead of --allow-caller: the sites and methods
+    /// that each may use, and its share of --daily-quota. Read again when it changes.
     #[arg(long, value_name = "FILE")]
     callers_file: Option<PathBuf>,
 }

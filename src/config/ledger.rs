@@ -22,11 +22,11 @@ use crate::files;
 #[derive(Debug, Args)]
 pub(super) struct PlaceArgs {
     /// Ledger that makes writes with a request_id safe to repeat: sqlite:FILE for one instance, or
-    /// postgres://USER@HOST/DATABASE for several. Off unless given. A URL with a password belongs
-    /// into --ledger-file or ONBOARDFLOW_LEDGER.
+    /// postgres://USER@HOST/DATABASE for several. Off by default. Put a URL with a password into
+    /// --ledger-file or ONBOARDFLOW_LEDGER.
     #[arg(long, global = true, value_name = "PLACE")]
     pub(super) ledger: Option<SecretString>,
-    /// File that holds what --ledger would.
+    /// File with the value of --ledger.
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) ledger_file: Option<PathBuf>,
 }

@@ -10,11 +10,12 @@ use crate::pem::{self, TlsFiles};
 /// How a connection lives.
 #[derive(Clone, Debug, Args)]
 pub struct ConnectionConfig {
-    /// Connections at once, over all workers, and at most 256 less than the process may have files open.
-    /// For a further one, one without a call is closed; without such a one, the further one is.
+    /// Most connections at once, over all workers, and at most 256 fewer than the process's limit
+    /// of open files. At the limit, a new connection takes the place of one without a call. If all
+    /// have calls, the new one is closed.
     #[arg(long = "max-connections", value_name = "COUNT", default_value = "10000", value_parser = count::<usize>)]
     pub max_open: usize,
-    /// Age, give or take 10%, at which a connection is closed, so that callers spread anew.
+    /// Age (±10%) at which a connection is closed, so that callers spread over the instances again.
     #[arg(long = "max-connection-age", value_name = "DURATION", default_value = "30m", value_parser = timeout)]
     pub max_age: Duration,
     /// Longest wait for the calls on a connection that is closed for its age.
@@ -44,14 +45,14 @@ pub struct ConnectionConfig {
 /// TLS.
 #[derive(Debug, Args)]
 pub(super) struct TlsArgs {
-    /// PEM file with the certificate of the gRPC port, and what chains it to its CA. A change of
-    /// this file and the three below is picked up within seconds.
+    /// PEM file with the certificate of the gRPC port and its intermediate certificates. This file
+    /// and the next three are read again within seconds of a change.
     #[arg(long, value_name = "FILE")]
     tls_cert: Option<PathBuf>,
     /// PEM file with the certificate's key.
     #[arg(long, value_name = "FILE")]
     tls_key: Option<PathBuf>,
-    /// PEM file with the CAs of callers: demands a client certificate from every one of them.
+    /// PEM file with the CAs of callers. Every caller must show a client certificate.
     #[arg(long, value_name = "FILE")]
     pub(super) client_ca: Option<PathBuf>,
 }

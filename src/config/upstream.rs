@@ -95,12 +95,11 @@ pub struct UpstreamConfig {
     /// Finds the host's addresses; the system does, unless there is another.
     #[arg(skip)]
     pub resolver: Option<Resolver>,
-    /// Tries in all at one call, where a retry is safe.
+    /// Most attempts at OnboardFlow for one call, where a retry is safe.
     #[arg(long, value_name = "N", default_value = "3", value_parser = attempts)]
     pub max_attempts: u32,
-    /// Calls that are made at most with one API key a day (UTC), to stay within OnboardFlow's plan.
-    /// With several instances each counts its own, unless they share a --ledger. Unlimited unless
-    /// given.
+    /// Most calls with one API key in a day (UTC), to stay within OnboardFlow's plan. Each instance
+    /// counts its own calls, unless instances share a --ledger. No limit by default.
     #[arg(long, value_name = "N", value_parser = quota)]
     pub daily_quota: Option<u64>,
     /// When to stop calling for a while; without it, never.

@@ -38,7 +38,7 @@ impl Ledger {
                 let pruned = ledger.prune(retention).await;
                 let shown = ledger.show().await;
                 if let Err(error) = pruned.map(drop).and(shown) {
-                    warn!(%error, "the ledger can't be looked after");
+                    warn!(%error, "the ledger's upkeep failed");
                 }
                 drop(ledger);
                 sleep(LOOK_EVERY).await;

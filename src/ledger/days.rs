@@ -117,7 +117,7 @@ impl Ledger {
         let work = async move {
             let done = timeout(STORE_TIMEOUT, work).await;
             if let Err(error) = done.unwrap_or(Err(Error::PoolTimedOut)) {
-                warn!(%error, "the ledger did not take a note about the quota");
+                warn!(%error, "the ledger could not store what is known of the quota");
             }
         };
         drop(shared.work.spawn_on(work, &shared.runtime));

@@ -107,7 +107,9 @@ impl Ledger {
                 let written = timeout(STORE_TIMEOUT, shared.store.end(&id, token, &end)).await;
                 match written.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                     Ok(()) => return,
-                    Err(error) => warn!(%error, "the ledger did not take an outcome"),
+                    Err(error) => {
+                        warn!(%error, "the ledger could not store the outcome of a write");
+                    }
                 }
                 sleep(pause).await;
                 pause *= 3;

@@ -204,7 +204,7 @@ impl Worker {
         let Arriving { stream, open, seat } = arriving;
         let stream = match TcpStream::from_std(stream) {
             Ok(stream) => stream,
-            Err(error) => return error!(%error, "a connection could not be taken over"),
+            Err(error) => return error!(%error, "a worker could not take a connection"),
         };
         let connections = Arc::clone(connections);
         tasks.spawn(async move {
