@@ -268,7 +268,7 @@ async fn a_page_without_scripts_shows_what_waits_for_a_person() {
 
 #[tokio::test]
 async fn health_on_the_admin_port_has_the_limits_of_the_other() {
-    let health = Health::new().await;
+    let health = Health::new([]).await;
     let address = admin(&health, &Metrics::new()).await;
     let channel = Channel::from_shared(format!("http://{address}")).unwrap();
     let mut client = HealthClient::new(channel.connect().await.unwrap());
