@@ -253,7 +253,7 @@ impl Place {
             process.check()?;
             sleep(Duration::from_millis(10)).await;
         }
-        let client = Client::connect(listen, None, WORKERS, Rpc::Create).await?;
+        let client = Client::connect(listen, None, WORKERS, Rpc::Create, target).await?;
         Ok(Self {
             server,
             relay,

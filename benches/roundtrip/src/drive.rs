@@ -8,7 +8,7 @@ use crate::{
     Fallible, LoadArgs,
     load::{self, Client, End, Outcome},
     process,
-    target::{Running, Site},
+    target::{Running, Site, Target},
     worked_example::Rpc,
 };
 
@@ -69,12 +69,19 @@ pub(crate) async fn rounds(
 /// Drives a target once.
 pub(crate) async fn once(target: &mut Running, site: &Site, load: Load) -> Fallible<Sample> {
     let tls = site.tls.then(|| site.folder());
-    let client = Client::connect(target.address, tls, load.connections, load.rpc).await?;
+    let client = Client::connect(
+        target.address,
+        tls,
+        load.connections,
+        load.rpc,
+        &target.target,
+    )
+    .await?;
     let client = Rc::new(client);
     client
         .call(0)
         .await
-        .map_err(|error| format!("{}: {error}", target.name))?;
+        .map_err(|error| format!("{}: {error}", target.target.name()))?;
     send(&client, load.shape, WARM_UP).await?;
     let (cpu, own_cpu) = (target.process.cpu()?, process::own_cpu()?);
     let outcome = send(&client, load.shape, load.duration).await?;
@@ -100,7 +107,14 @@ pub(crate) fn calls(args: &LoadArgs) -> Fallible<()> {
         .enable_all()
         .build()?;
     LocalSet::new().block_on(&runtime, async {
-        let client = Client::connect(args.address, None, args.connections, Rpc::Create).await?;
+        let client = Client::connect(
+            args.address,
+            None,
+            args.connections,
+            Rpc::Create,
+            &Target::Floor,
+        )
+        .await?;
         let end = End::Calls(args.calls);
         let outcome = load::closed(&Rc::new(client), args.in_flight, end).await;
         println!("{} right, {} wrong", outcome.calls, outcome.failures);

@@ -4,14 +4,17 @@
 //! cargo run --release --manifest-path benches/roundtrip/Cargo.toml
 //! ```
 //!
-//! It builds the binary as it is shipped, starts an [`upstream`], a [`floor`], a [`textbook`] gateway and
-//! the gateway as processes of their own, drives them in turn with the same [`load`], checks
-//! every reply, and prints tables in Markdown. `docs/performance.md` says how to read them.
+//! It builds the binary as it is shipped, and starts an [`upstream`], a [`floor`], a [`textbook`]
+//! gateway, [`envoy`] where `scripts/tools` has installed it, and the gateway, as processes of their
+//! own. It drives them in turn with the same [`load`], checks every reply, and prints tables in
+//! Markdown. `docs/performance.md` says how to read them.
 //!
 //! Everything listens on and calls 127.0.0.1, and every run is bounded in time.
 
 mod distant;
 mod drive;
+mod envoy;
+mod features;
 mod floor;
 mod goals;
 mod load;
@@ -37,7 +40,9 @@ mod proto {
 type Fallible<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
 #[derive(Parser)]
-#[command(about = "What a call through the gateway costs, against a floor and a textbook gateway")]
+#[command(
+    about = "What a call through the gateway costs, against a floor, a textbook gateway and Envoy"
+)]
 struct Cli {
     #[command(subcommand)]
     part: Option<Part>,
@@ -52,7 +57,7 @@ struct Plan {
     #[arg(long, value_delimiter = ',')]
     only: Vec<scenarios::Name>,
     /// Rounds; each drives every target once, and medians are taken over them.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 3)]
     rounds: usize,
     /// Seconds that a target is driven in a round.
     #[arg(long, default_value_t = 3.0)]
@@ -64,9 +69,12 @@ struct Plan {
     /// built and called `gateway`.
     #[arg(long, value_name = "NAME=FILE", value_parser = target::Binary::parse)]
     gateway: Vec<target::Binary>,
-    /// Leave the textbook gateway out.
+    /// Leave the textbook gateway and Envoy out.
     #[arg(long)]
-    no_textbook: bool,
+    no_peers: bool,
+    /// A database for the ledger, `postgres://…`. Without one, the table of features has no row for it.
+    #[arg(long, value_name = "URL", env = "LEDGER_TEST_POSTGRES")]
+    postgres: Option<String>,
     /// A document with marks, between which to put what is printed: docs/performance.md.
     #[arg(long, value_name = "FILE")]
     write: Option<PathBuf>,

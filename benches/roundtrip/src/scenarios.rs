@@ -8,6 +8,8 @@ use tokio::{runtime, task::LocalSet};
 use crate::{
     Fallible, Plan, distant,
     drive::{self, Load, Sample, Shape},
+    envoy,
+    features::Feature,
     goals::{self, Goals},
     process,
     report::{Marks, Report, failures, median, median_of, range, ratio},
@@ -32,6 +34,8 @@ pub(crate) enum Name {
     Update,
     /// The same with TLS on both sides.
     Tls,
+    /// What a create costs with each feature.
+    Features,
     /// Latency at fixed rates.
     Rates,
     /// CPU a call with 1 to 1,000 connections.
@@ -53,8 +57,12 @@ struct Findings {
 pub(crate) fn run(plan: &Plan) -> Fallible<()> {
     process::raise_descriptor_limit();
     let mut targets = vec![Target::Floor];
-    if !plan.no_textbook {
+    if !plan.no_peers {
         targets.push(Target::Textbook);
+        match envoy::binary() {
+            Some(binary) => targets.push(Target::Envoy(binary)),
+            None => eprintln!("Without Envoy: `scripts/tools envoy` installs it."),
+        }
     }
     if plan.gateway.is_empty() {
         targets.push(Target::Gateway(Binary::build()?));
@@ -96,6 +104,57 @@ fn start(targets: &[Target], site: &Site) -> Fallible<Vec<Running>> {
     targets.iter().map(start).collect()
 }
 
+/// What a sweep goes along. The other stays as it is in the main table.
+#[derive(Clone, Copy)]
+enum Axis {
+    Connections,
+    InFlight,
+}
+
+impl Axis {
+    fn title(self) -> &'static str {
+        match self {
+            Self::Connections => "64 in flight, over connections",
+            Self::InFlight => "8 connections, over calls in flight",
+        }
+    }
+
+    fn points(self) -> [usize; 5] {
+        match self {
+            Self::Connections => [1, 8, 64, 256, 1000],
+            Self::InFlight => [1, 16, 64, 256, 1000],
+        }
+    }
+
+    /// From where on CPU a call is to be flat, and how that is said: one call alone shares nothing.
+    fn flat(self) -> (usize, &'static str) {
+        match self {
+            Self::Connections => (1, "1 to 1,000 connections"),
+            Self::InFlight => (16, "16 to 1,000 calls in flight"),
+        }
+    }
+
+    fn load(self, plan: &Plan, at: usize) -> Load {
+        match self {
+            Self::Connections => Load::of(plan, Rpc::Create, at, IN_FLIGHT),
+            Self::InFlight => Load::of(plan, Rpc::Create, CONNECTIONS, at),
+        }
+    }
+}
+
+/// These, and after each gateway the same with each of these features.
+fn with_features(targets: &[Target], features: &[Feature]) -> Vec<Target> {
+    let mut all = Vec::new();
+    for target in targets {
+        all.push(target.clone());
+        if let Target::Gateway(binary) = target {
+            let with = |feature: &Feature| Target::Gateway(binary.with(feature.clone()));
+            all.extend(features.iter().map(with));
+        }
+    }
+    all
+}
+
 /// The targets' samples at one point of a sweep.
 struct Point {
     /// Connections, or calls in flight.
@@ -116,9 +175,9 @@ impl Load {
 
 impl Findings {
     async fn scenario(&mut self, name: Name, plan: &Plan, targets: &[Target]) -> Fallible<()> {
-        let without_textbook: Vec<Target> = targets
+        let without_peers: Vec<Target> = targets
             .iter()
-            .filter(|target| !matches!(target, Target::Textbook))
+            .filter(|target| matches!(target, Target::Floor | Target::Gateway(_)))
             .cloned()
             .collect();
         match name {
@@ -135,15 +194,66 @@ impl Findings {
                     .await
             }
             Name::Tls => {
+                let targets = with_features(&without_peers, &[Feature::ClientCertificates]);
                 let title = "Create, TLS on both sides";
-                self.costs(title, plan, &without_textbook, Rpc::Create, true)
-                    .await
+                self.costs(title, plan, &targets, Rpc::Create, true).await
             }
-            Name::Rates => self.rates(plan, targets).await,
-            Name::Connections => self.connections(plan, &without_textbook).await,
-            Name::InFlight => self.in_flight(plan, &without_textbook).await,
+            Name::Features => self.features(plan, &without_peers).await,
+            Name::Rates => self.rates(plan, &without_peers).await,
+            Name::Connections => self.sweep(Axis::Connections, plan, &without_peers).await,
+            Name::InFlight => self.sweep(Axis::InFlight, plan, &without_peers).await,
             Name::Start => self.starts(targets).await,
         }
+    }
+
+    /// What each feature costs, in multiples of the floor's and of the plain gateway's CPU.
+    async fn features(&mut self, plan: &Plan, targets: &[Target]) -> Fallible<()> {
+        let mut features = vec![
+            Feature::Jwt,
+            Feature::CallersFile,
+            Feature::Gzip,
+            Feature::Sqlite,
+        ];
+        features.extend(plan.postgres.clone().map(Feature::Postgres));
+        let targets = with_features(targets, &features);
+        let site = Site::start(false)?;
+        let mut running = start(&targets, &site)?;
+        let load = Load::of(plan, Rpc::Create, CONNECTIONS, IN_FLIGHT);
+        let samples = drive::rounds(&mut running, &site, load, plan.rounds).await?;
+        self.report.begin_table(
+            &format!("Create with a feature: {CONNECTIONS} connections, {IN_FLIGHT} in flight"),
+            &[
+                "gateway",
+                "CPU µs/call",
+                "× floor",
+                "× plain",
+                "calls/s",
+                "p50 ms",
+                "p99 ms",
+                "peak RSS MiB",
+                "failures",
+            ],
+        );
+        let mut plain = None;
+        for (target, of_target) in targets.iter().zip(&samples) {
+            let feature = target.feature();
+            if matches!(feature, Feature::None) {
+                plain = matches!(target, Target::Gateway(_)).then_some(of_target);
+            }
+            let mut row = sweep_row(target.name(), of_target, &samples[0]);
+            let times_plain = plain.map(|plain| ratio(of_target, plain, |s| s.cpu));
+            row.insert(
+                3,
+                times_plain.map_or_else(String::new, |times| format!("{times:.2}")),
+            );
+            self.report.row(&row);
+            if let (Feature::Jwt, Some(times_plain)) = (feature, times_plain) {
+                let what = format!("{}, CPU a call", target.name());
+                self.goals
+                    .at_most(&what, goals::JWT, times_plain, " × plain");
+            }
+        }
+        Ok(())
     }
 
     async fn costs(
@@ -191,9 +301,6 @@ impl Findings {
                 let what = format!("{}, CPU a call: {title}", target.name());
                 self.goals
                     .at_most(&what, goals::CPU, times_floor, " × floor");
-                let what = format!("{what}, a third of Envoy's");
-                self.goals
-                    .at_most(&what, goals::THIRD_OF_ENVOY, times_floor, " × floor");
             }
         }
         Ok(())
@@ -243,51 +350,10 @@ impl Findings {
         Ok(())
     }
 
-    async fn connections(&mut self, plan: &Plan, targets: &[Target]) -> Fallible<()> {
-        let loads = [1, 8, 64, 256, 1000].map(|connections| {
-            let load = Load::of(plan, Rpc::Create, connections, IN_FLIGHT);
-            (connections, load)
-        });
-        let title = "64 in flight, over connections";
-        let points = self.sweep(title, plan, targets, &loads).await?;
-        self.flat("1 to 1,000 connections", targets, &points);
-        Ok(())
-    }
-
-    async fn in_flight(&mut self, plan: &Plan, targets: &[Target]) -> Fallible<()> {
-        let loads = [1, 16, 64, 256, 1000].map(|in_flight| {
-            let load = Load::of(plan, Rpc::Create, CONNECTIONS, in_flight);
-            (in_flight, load)
-        });
-        let title = "8 connections, over calls in flight";
-        let points = self.sweep(title, plan, targets, &loads).await?;
-        let (_alone, from_16) = points.split_at(1);
-        self.flat("16 to 1,000 calls in flight", targets, from_16);
-        for (in_flight, bound) in goals::MEMORY {
-            let Some(point) = points.iter().find(|point| point.at == in_flight) else {
-                continue;
-            };
-            for (target, samples) in targets.iter().zip(&point.samples) {
-                if let Target::Gateway(_) = target {
-                    let peak = samples.iter().map(|sample| sample.peak).fold(0.0, f64::max);
-                    let what = format!("{}, peak RSS at {in_flight} in flight", target.name());
-                    self.goals.at_most(&what, bound, peak, " MiB");
-                }
-            }
-        }
-        Ok(())
-    }
-
     /// One row a point and target. Processes are new for each point, as memory never shrinks.
-    async fn sweep(
-        &mut self,
-        title: &str,
-        plan: &Plan,
-        targets: &[Target],
-        loads: &[(usize, Load)],
-    ) -> Fallible<Vec<Point>> {
+    async fn sweep(&mut self, axis: Axis, plan: &Plan, targets: &[Target]) -> Fallible<()> {
         self.report.begin_table(
-            title,
+            axis.title(),
             &[
                 "",
                 "gateway",
@@ -301,20 +367,44 @@ impl Findings {
             ],
         );
         let mut points = Vec::new();
-        for (at, load) in loads {
+        for at in axis.points() {
             let site = Site::start(false)?;
             let mut running = start(targets, &site)?;
-            let samples = drive::rounds(&mut running, &site, *load, plan.rounds).await?;
+            let load = axis.load(plan, at);
+            let samples = drive::rounds(&mut running, &site, load, plan.rounds).await?;
             for (target, of_target) in targets.iter().zip(&samples) {
-                self.report
-                    .row(&sweep_row(*at, target, of_target, &samples[0]));
+                let mut row = sweep_row(target.name(), of_target, &samples[0]);
+                row.insert(0, at.to_string());
+                self.report.row(&row);
             }
-            points.push(Point { at: *at, samples });
+            points.push(Point { at, samples });
         }
-        Ok(points)
+        let (from, over) = axis.flat();
+        let flat: Vec<&Point> = points.iter().filter(|point| point.at >= from).collect();
+        self.flat(over, targets, &flat);
+        match axis {
+            Axis::Connections => {}
+            Axis::InFlight => self.memory(targets, &points),
+        }
+        Ok(())
     }
 
-    fn flat(&mut self, over: &str, targets: &[Target], points: &[Point]) {
+    fn memory(&mut self, targets: &[Target], points: &[Point]) {
+        for (in_flight, bound) in goals::MEMORY {
+            let Some(point) = points.iter().find(|point| point.at == in_flight) else {
+                continue;
+            };
+            for (target, samples) in targets.iter().zip(&point.samples) {
+                if let Target::Gateway(_) = target {
+                    let peak = samples.iter().map(|sample| sample.peak).fold(0.0, f64::max);
+                    let what = format!("{}, peak RSS at {in_flight} in flight", target.name());
+                    self.goals.at_most(&what, bound, peak, " MiB");
+                }
+            }
+        }
+    }
+
+    fn flat(&mut self, over: &str, targets: &[Target], points: &[&Point]) {
         let cpu = |index: usize| -> Vec<f64> {
             let of_points = points.iter();
             of_points
@@ -384,10 +474,9 @@ fn rates_row(due: &str, target: &Target, samples: &[Sample], p99_beyond: f64) ->
     ]
 }
 
-fn sweep_row(at: usize, target: &Target, samples: &[Sample], floor: &[Sample]) -> Vec<String> {
+fn sweep_row(name: &str, samples: &[Sample], floor: &[Sample]) -> Vec<String> {
     vec![
-        at.to_string(),
-        target.name().to_owned(),
+        name.to_owned(),
         format!("{:.1}", median(samples, |s| s.cpu)),
         format!("{:.2}", ratio(samples, floor, |s| s.cpu)),
         format!("{:.0}", median(samples, |s| s.rate)),

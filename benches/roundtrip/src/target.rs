@@ -14,7 +14,7 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::{Fallible, process::Process, tls};
+use crate::{Fallible, envoy, features::Feature, process::Process, tls};
 
 /// The API key that the gateways hold.
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -26,6 +26,7 @@ const START_LIMIT: Duration = Duration::from_secs(10);
 pub(crate) struct Binary {
     name: String,
     file: PathBuf,
+    feature: Feature,
 }
 
 impl Binary {
@@ -34,6 +35,7 @@ impl Binary {
         Ok(Self {
             name: name.to_owned(),
             file: file.into(),
+            feature: Feature::None,
         })
     }
 
@@ -62,7 +64,17 @@ impl Binary {
         Ok(Self {
             name: "gateway".to_owned(),
             file: root.join("target/image/onboardflow-gateway"),
+            feature: Feature::None,
         })
+    }
+
+    /// The same with a feature.
+    pub(crate) fn with(&self, feature: Feature) -> Self {
+        Self {
+            name: format!("{}{}", self.name, feature.name()),
+            file: self.file.clone(),
+            feature,
+        }
     }
 }
 
@@ -71,6 +83,7 @@ impl Binary {
 pub(crate) enum Target {
     Floor,
     Textbook,
+    Envoy(PathBuf),
     Gateway(Binary),
 }
 
@@ -79,7 +92,16 @@ impl Target {
         match self {
             Self::Floor => "floor",
             Self::Textbook => "textbook",
+            Self::Envoy(_) => "Envoy",
             Self::Gateway(binary) => &binary.name,
+        }
+    }
+
+    /// What is asked of it besides.
+    pub(crate) fn feature(&self) -> Feature {
+        match self {
+            Self::Floor | Self::Textbook | Self::Envoy(_) => Feature::None,
+            Self::Gateway(binary) => binary.feature.clone(),
         }
     }
 
@@ -87,9 +109,16 @@ impl Target {
         let mut command = match self {
             Self::Floor => part("floor", listen, site)?,
             Self::Textbook => part("textbook", listen, site)?,
+            Self::Envoy(binary) => {
+                envoy::command(binary, listen, site.upstream_address, site.folder())?
+            }
             Self::Gateway(binary) => {
                 let mut command = Command::new(&binary.file);
-                command.arg("serve").envs(site.gateway_settings(listen));
+                let feature = &binary.feature;
+                command
+                    .arg("serve")
+                    .envs(site.gateway_settings(listen, feature.base_path()))
+                    .envs(feature.settings(site.folder())?);
                 command
             }
         };
@@ -144,7 +173,7 @@ impl Site {
     }
 
     /// Environment rather than flags, so that a build that lacks one of these can be compared.
-    fn gateway_settings(&self, listen: SocketAddr) -> Vec<(&'static str, String)> {
+    fn gateway_settings(&self, listen: SocketAddr, path: &str) -> Vec<(&'static str, String)> {
         let port = self.upstream_address.port();
         let mut settings = vec![
             ("ONBOARDFLOW_LISTEN", listen.to_string()),
@@ -156,7 +185,7 @@ impl Site {
             settings.extend([
                 (
                     "ONBOARDFLOW_UPSTREAM_URL",
-                    format!("https://{}:{port}", tls::HOST),
+                    format!("https://{}:{port}{path}", tls::HOST),
                 ),
                 ("ONBOARDFLOW_UPSTREAM_CA", file(tls::CERTIFICATE)),
                 ("ONBOARDFLOW_TLS_CERT", file(tls::CERTIFICATE)),
@@ -165,7 +194,7 @@ impl Site {
         } else {
             settings.push((
                 "ONBOARDFLOW_UPSTREAM_URL",
-                format!("http://127.0.0.1:{port}"),
+                format!("http://127.0.0.1:{port}{path}"),
             ));
         }
         settings
@@ -174,7 +203,7 @@ impl Site {
 
 /// A target that runs.
 pub(crate) struct Running {
-    pub(crate) name: String,
+    pub(crate) target: Target,
     pub(crate) address: SocketAddr,
     pub(crate) process: Process,
 }
@@ -195,7 +224,7 @@ impl Running {
             std::thread::sleep(Duration::from_millis(10));
         }
         Ok(Self {
-            name: target.name().to_owned(),
+            target: target.clone(),
             address,
             process,
         })

@@ -22,9 +22,13 @@ pub(crate) fn write_files(folder: &Path) -> Fallible<()> {
     Ok(())
 }
 
-pub(crate) fn server(folder: &Path, protocol: &[u8]) -> Fallible<Arc<ServerConfig>> {
+fn read_files(folder: &Path) -> Fallible<(CertificateDer<'static>, PrivateKeyDer<'static>)> {
     let certificate = CertificateDer::from_pem_file(folder.join(CERTIFICATE))?;
-    let key = PrivateKeyDer::from_pem_file(folder.join(KEY))?;
+    Ok((certificate, PrivateKeyDer::from_pem_file(folder.join(KEY))?))
+}
+
+pub(crate) fn server(folder: &Path, protocol: &[u8]) -> Fallible<Arc<ServerConfig>> {
+    let (certificate, key) = read_files(folder)?;
     let mut config = ServerConfig::builder()
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)?;
@@ -32,12 +36,14 @@ pub(crate) fn server(folder: &Path, protocol: &[u8]) -> Fallible<Arc<ServerConfi
     Ok(Arc::new(config))
 }
 
+/// Trusts the one certificate, and shows it where a server asks.
 pub(crate) fn client(folder: &Path, protocol: &[u8]) -> Fallible<Arc<ClientConfig>> {
+    let (certificate, key) = read_files(folder)?;
     let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from_pem_file(folder.join(CERTIFICATE))?)?;
+    roots.add(certificate.clone())?;
     let mut config = ClientConfig::builder()
         .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_client_auth_cert(vec![certificate], key)?;
     config.alpn_protocols = vec![protocol.to_vec()];
     Ok(Arc::new(config))
 }

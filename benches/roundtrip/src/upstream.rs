@@ -1,9 +1,10 @@
 //! OnboardFlow's stand-in: one thread, HTTP/1.1, the worked example's reply to every call. Written
 //! by hand, so that it costs little next to what is measured; it still refuses what isn't a call.
 
-use std::sync::Arc;
+use std::{io::Write as _, sync::Arc};
 
 use bytes::{Buf as _, BytesMut};
+use flate2::{Compression, write::GzEncoder};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
@@ -27,7 +28,7 @@ async fn serve(args: &ServerArgs) -> Fallible<()> {
         Some(folder) => Some(TlsAcceptor::from(tls::server(folder, b"http/1.1")?)),
         None => None,
     };
-    let replies = Arc::new(Replies::new());
+    let replies = Arc::new(Replies::new()?);
     let listener = TcpListener::bind(args.listen).await?;
     loop {
         let (stream, _) = listener.accept().await?;
@@ -49,24 +50,30 @@ async fn serve(args: &ServerArgs) -> Fallible<()> {
 /// The replies, whole.
 struct Replies {
     created: Vec<u8>,
+    created_in_gzip: Vec<u8>,
     updated: Vec<u8>,
     refused: Vec<u8>,
 }
 
 impl Replies {
-    fn new() -> Self {
+    fn new() -> std::io::Result<Self> {
+        let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+        gzip.write_all(CREATED.as_bytes())?;
         let updated = CREATED.replace(Rpc::Create.event_type(), Rpc::Update.event_type());
-        Self {
-            created: reply("200 OK", CREATED),
-            updated: reply("200 OK", &updated),
-            refused: reply("400 Bad Request", "{}"),
-        }
+        Ok(Self {
+            created: reply("200 OK", CREATED.as_bytes()),
+            created_in_gzip: reply("200 OK\r\ncontent-encoding: gzip", &gzip.finish()?),
+            updated: reply("200 OK", updated.as_bytes()),
+            refused: reply("400 Bad Request", b"{}"),
+        })
     }
 
     fn to(&self, head: &[u8], body: &[u8]) -> &[u8] {
         let looks_whole = body.starts_with(b"{") && body.ends_with(b"}");
         if head.starts_with(b"POST /api/v1/customer/ HTTP/1.1\r\n") && looks_whole {
             &self.created
+        } else if head.starts_with(b"POST /gzip/api/v1/customer/ HTTP/1.1\r\n") && looks_whole {
+            &self.created_in_gzip
         } else if head.starts_with(b"PUT /api/v1/customer/ HTTP/1.1\r\n") && looks_whole {
             &self.updated
         } else {
@@ -75,13 +82,13 @@ impl Replies {
     }
 }
 
-fn reply(status: &str, body: &str) -> Vec<u8> {
+fn reply(status: &str, body: &[u8]) -> Vec<u8> {
     let length = body.len();
-    format!(
+    let head = format!(
         "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\
-         date: Fri, 03 Apr 2020 12:58:23 GMT\r\n\r\n{body}"
-    )
-    .into_bytes()
+         date: Fri, 03 Apr 2020 12:58:23 GMT\r\n\r\n"
+    );
+    [head.as_bytes(), body].concat()
 }
 
 async fn converse(

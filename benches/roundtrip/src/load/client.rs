@@ -13,8 +13,13 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    Fallible, tls,
-    worked_example::{Rpc, request_frame, response_frame},
+    Fallible,
+    features::Feature,
+    target::Target,
+    tls,
+    worked_example::{
+        Rpc, mirrored_request_frame, mirrored_response_frame, request_frame, response_frame,
+    },
 };
 
 /// Connections to one target, and the call to make over them.
@@ -23,6 +28,7 @@ pub(crate) struct Client {
     request: Request<()>,
     frame: Bytes,
     expected: Bytes,
+    feature: Feature,
 }
 
 impl Client {
@@ -32,16 +38,31 @@ impl Client {
         tls: Option<&Path>,
         connections: usize,
         rpc: Rpc,
+        target: &Target,
     ) -> Fallible<Self> {
         let tls = match tls {
             Some(folder) => Some(TlsConnector::from(tls::client(folder, b"h2")?)),
             None => None,
         };
+        let feature = target.feature();
+        let (path, frame, expected) = match target {
+            Target::Envoy(_) => (
+                rpc.mirrored_path(),
+                mirrored_request_frame(),
+                mirrored_response_frame(rpc),
+            ),
+            Target::Floor | Target::Textbook | Target::Gateway(_) => (
+                rpc.path(),
+                request_frame(String::new()),
+                response_frame(rpc),
+            ),
+        };
         let mut client = Self {
             connections: Vec::with_capacity(connections),
-            request: request(rpc, tls.is_some())?,
-            frame: request_frame(),
-            expected: response_frame(rpc),
+            request: request(path, tls.is_some(), feature.authorization())?,
+            frame,
+            expected,
+            feature,
         };
         for _ in 0..connections {
             let stream = TcpStream::connect(address).await?;
@@ -62,7 +83,8 @@ impl Client {
         let connection = &self.connections[connection % self.connections.len()];
         let mut connection = connection.clone().ready().await?;
         let (response, mut stream) = connection.send_request(self.request.clone(), false)?;
-        stream.send_data(self.frame.clone(), true)?;
+        let keyed = self.feature.next_request_id().map(request_frame);
+        stream.send_data(keyed.unwrap_or_else(|| self.frame.clone()), true)?;
         let response = response.await?;
         if response.status() != http::StatusCode::OK {
             return Err("an HTTP status other than 200".into());
@@ -96,15 +118,16 @@ fn check_trailers(trailers: Option<&HeaderMap>) -> Fallible<()> {
     }
 }
 
-fn request(rpc: Rpc, tls: bool) -> Fallible<Request<()>> {
+fn request(path: &str, tls: bool, authorization: Option<&str>) -> Fallible<Request<()>> {
     let scheme = if tls { "https" } else { "http" };
-    Ok(
-        Request::post(format!("{scheme}://{}{}", tls::HOST, rpc.path()))
-            .header(header::CONTENT_TYPE, "application/grpc")
-            .header(header::TE, "trailers")
-            .header(header::USER_AGENT, "grpc-rust-roundtrip/0")
-            .body(())?,
-    )
+    let mut request = Request::post(format!("{scheme}://{}{path}", tls::HOST))
+        .header(header::CONTENT_TYPE, "application/grpc")
+        .header(header::TE, "trailers")
+        .header(header::USER_AGENT, "grpc-rust-roundtrip/0");
+    if let Some(authorization) = authorization {
+        request = request.header(header::AUTHORIZATION, authorization);
+    }
+    Ok(request.body(())?)
 }
 
 async fn handshake(
