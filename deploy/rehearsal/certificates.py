@@ -18,7 +18,7 @@ class Authority:
 
     def secret(self, namespace, name, usage, names):
         (self.folder / "extensions").write_text(
-            f"extendedKeyUsage={usage}\nsubjectAltName={','.join('DNS:' + one for one in names)}\n"
+            f"extendedKeyUsage={usage}\nsubjectAltName=critical,{','.join('DNS:' + one for one in names)}\n"
         )
         self.openssl(f"req -new {NEW_KEY} -subj / -keyout tls.key -out tls.csr")
         self.openssl("x509 -req -in tls.csr -CA ca.crt -CAkey ca.key -days 2 -extfile extensions -out tls.crt")
