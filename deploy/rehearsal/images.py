@@ -13,7 +13,7 @@ import tarfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 GRPCIO = "grpcio==1.85.1"
-JAVA_MODULES = "java.base,java.logging,java.management,java.naming,jdk.unsupported"
+JAVA_MODULES = "java.base,jdk.crypto.ec,java.logging,java.management,java.naming,jdk.unsupported"
 UNUSED_PYTHON = {"test", "tests", "idlelib", "ensurepip", "lib2to3", "site-packages", "__pycache__", "tkinter"}
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 GATEWAY, CALLERS = "docker.io/library/onboardflow-gateway", "docker.io/library/onboardflow-callers:1"
