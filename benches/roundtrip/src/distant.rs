@@ -8,6 +8,7 @@ mod server;
 
 use std::{
     fs,
+    net::SocketAddr,
     path::Path,
     process::{Command, Stdio},
     rc::Rc,
@@ -16,6 +17,7 @@ use std::{
 
 use tempfile::TempDir;
 use tokio::{
+    net::TcpStream,
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
@@ -37,7 +39,7 @@ use crate::{
 
 /// Threads of each gateway with connections of their own, and connections to it: each has a thread.
 const WORKERS: usize = 2;
-/// The pause between calls, or bursts of them. Longer than clients commonly keep a connection.
+/// The pause between calls, or bursts of them.
 const EVERY: Duration = Duration::from_secs(35);
 /// Calls at once, in turn.
 const BURSTS: [usize; 3] = [1, 8, 64];
@@ -84,14 +86,11 @@ pub(crate) async fn run(plan: &Plan, targets: &[Target], goals: &mut Goals) -> F
     let minutes = Duration::from_secs_f64(plan.minutes * 60.0);
     let gateways: Vec<Target> = targets
         .iter()
-        .filter(|target| matches!(target, Target::Gateway(_)))
+        .filter(|target| matches!(target, Target::Textbook | Target::Gateway(_)))
         .cloned()
         .collect();
-    let peers = targets
-        .iter()
-        .filter(|target| matches!(target, Target::Textbook | Target::Gateway(_)));
     let mut bursts = JoinSet::new();
-    for (place, target) in peers.cloned().enumerate() {
+    for (place, target) in gateways.iter().cloned().enumerate() {
         for protocol in [Protocol::Http1, Protocol::Http2] {
             let target = target.clone();
             bursts.spawn_local(async move {
@@ -105,7 +104,7 @@ pub(crate) async fn run(plan: &Plan, targets: &[Target], goals: &mut Goals) -> F
         for target in gateways.clone() {
             courses.spawn_local(async move {
                 let tally = one_at_a_time(&target, course, minutes).await?;
-                Fallible::Ok((place, target.name().to_owned(), course, tally))
+                Fallible::Ok((place, target, course, tally))
             });
         }
     }
@@ -227,32 +226,7 @@ impl Place {
         tls::write_files(folder.path())?;
         let server = Server::start(folder.path(), protocol).await?;
         let relay = Relay::start(server.address, manner).await?;
-        let listen = free_address()?;
-        let mut command = match target {
-            Target::Gateway(binary) => {
-                let mut command = Command::new(binary.file());
-                command.arg("serve");
-                command
-            }
-            _ => Command::new(std::env::current_exe()?),
-        };
-        if let Target::Textbook = target {
-            let upstream = relay.address.to_string();
-            command.args(["textbook", "--listen", &listen.to_string()]);
-            command.args(["--upstream", &upstream, "--tls"]);
-            command.arg(folder.path());
-        }
-        command.envs(settings(
-            folder.path(),
-            &listen.to_string(),
-            relay.address.port(),
-        ));
-        let log = fs::File::create(folder.path().join("log"))?;
-        let mut process = Process::start(command.stdout(Stdio::null()).stderr(log))?;
-        while tokio::net::TcpStream::connect(listen).await.is_err() {
-            process.check()?;
-            sleep(Duration::from_millis(10)).await;
-        }
+        let (process, listen) = start(target, folder.path(), relay.address).await?;
         let client = Client::connect(listen, None, WORKERS, Rpc::Create, target).await?;
         Ok(Self {
             server,
@@ -281,6 +255,54 @@ impl Place {
             }
         }
     }
+}
+
+/// Starts a gateway. Of many that start at once, one may lose its port to another, and starts again.
+async fn start(
+    target: &Target,
+    folder: &Path,
+    upstream: SocketAddr,
+) -> Fallible<(Process, SocketAddr)> {
+    for _ in 0..5 {
+        let listen = free_address()?;
+        let mut command = command(target, folder, listen, upstream)?;
+        let mut process = Process::start(&mut command)?;
+        while process.check().is_ok() && TcpStream::connect(listen).await.is_err() {
+            sleep(Duration::from_millis(10)).await;
+        }
+        // It may have been another's port that was open.
+        sleep(Duration::from_secs(1)).await;
+        if process.check().is_ok() {
+            return Ok((process, listen));
+        }
+    }
+    Err(format!("{} does not start", target.name()).into())
+}
+
+fn command(
+    target: &Target,
+    folder: &Path,
+    listen: SocketAddr,
+    upstream: SocketAddr,
+) -> Fallible<Command> {
+    let mut command = match target {
+        Target::Gateway(binary) => {
+            let mut command = Command::new(binary.file());
+            command.arg("serve");
+            command
+        }
+        _ => {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["textbook", "--listen", &listen.to_string()]);
+            command.args(["--upstream", &upstream.to_string(), "--tls"]);
+            command.arg(folder);
+            command
+        }
+    };
+    command.envs(settings(folder, &listen.to_string(), upstream.port()));
+    command.stdout(Stdio::null());
+    command.stderr(fs::File::create(folder.join("log"))?);
+    Ok(command)
 }
 
 /// Of a gateway: TLS to the upstream alone, and one worker a connection of the load.
@@ -353,7 +375,7 @@ fn report_courses(
     report: &mut Report,
     goals: &mut Goals,
     plan: &Plan,
-    mut rows: Vec<(usize, String, Course, Tally)>,
+    mut rows: Vec<(usize, Target, Course, Tally)>,
 ) {
     rows.sort_by_key(|(place, ..)| *place);
     let title = format!(
@@ -376,13 +398,14 @@ fn report_courses(
             "peak RSS MiB",
         ],
     );
-    for (_, gateway, course, tally) in &rows {
+    for (_, target, course, tally) in &rows {
+        let gateway = target.name();
         let (median, worst) = (tally.median() - round_trip(), tally.worst() - round_trip());
         let protocol = course.protocol.name();
         report.row(&[
             course.what.to_owned(),
             protocol.to_owned(),
-            gateway.clone(),
+            gateway.to_owned(),
             tally.milliseconds.len().to_string(),
             format!("{median:.1}"),
             format!("{worst:.1}"),
@@ -392,6 +415,9 @@ fn report_courses(
             tally.open.to_string(),
             format!("{:.1}", tally.peak_mib),
         ]);
+        if let Target::Textbook = target {
+            continue;
+        }
         let what = format!("{gateway}, an upstream that {} ({protocol})", course.what);
         if course.what != SILENT {
             let beyond = "beyond a round trip";
