@@ -36,7 +36,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let services = move || service::services(max_bytes);
     let running = handles.clone();
     let served = tokio::spawn(async move {
-        server::run(listener, std::future::pending(), services, &config, &running).await
+        server::run(
+            listener,
+            std::future::pending(),
+            services,
+            &config,
+            &running,
+        )
+        .await
     });
     while !handles.health.is_ready() && !served.is_finished() {
         tokio::time::sleep(Duration::from_millis(1)).await;

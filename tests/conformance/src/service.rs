@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _, stream, stream::BoxStream};
-use http::{HeaderMap, HeaderName, HeaderValue, Response as HttpResponse};
+use http::{HeaderMap, HeaderName, HeaderValue, Request as HttpRequest, Response as HttpResponse};
 use http_body::Frame;
 use http_body_util::BodyExt as _;
 use onboardflow_gateway::server::Services;
@@ -16,11 +16,11 @@ use prost_types::Any;
 use tokio::time::sleep;
 use tonic::{
     Code, Request, Response, Status,
+    body::Body,
     codec::CompressionEncoding::{Gzip, Zstd},
     metadata::MetadataMap,
-    body::Body,
 };
-use tower::{ServiceExt as _, util::BoxCloneSyncService};
+use tower::{ServiceExt, util::BoxCloneSyncService};
 
 use self::proto::{
     ConformancePayload, Error, Header, ServerStreamRequest, ServerStreamResponse, UnaryRequest,
@@ -43,7 +43,10 @@ pub(crate) fn services(max_request_bytes: usize) -> Services {
         .send_compressed(Gzip)
         .send_compressed(Zstd)
         .max_decoding_message_size(max_request_bytes);
-    let service = BoxCloneSyncService::new(service.map_response(add_trailers));
+    let service = BoxCloneSyncService::new(ServiceExt::<HttpRequest<Body>>::map_response(
+        service,
+        add_trailers,
+    ));
     Services::default().with(conformance_service_server::SERVICE_NAME, service)
 }
 
