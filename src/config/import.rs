@@ -53,7 +53,8 @@ pub struct ImportConfig {
     /// File for a summary in JSON.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Rows to send at most on one day (UTC); the rest waits for the next. Each run counts its own.
+    /// Rows to send at most on one day (UTC); the rest waits for the next. Rows that went
+    /// out earlier today, by the ledger's word, count too.
     #[arg(long, value_name = "N", value_parser = quota)]
     pub daily_budget: Option<u64>,
     /// Rows to send at most in a second.

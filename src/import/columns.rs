@@ -1,20 +1,16 @@
 //! The columns of a CSV file: which field of the request each of them is.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use prost_reflect::{Kind, MessageDescriptor};
 use serde_json::{Map, Value};
 
-use super::RowShape;
-
 const STRUCT: &str = "google.protobuf.Struct";
+const TIMESTAMP: &str = "google.protobuf.Timestamp";
 
 /// A header that was understood.
 #[derive(Debug)]
-pub(super) struct Columns {
-    columns: Vec<Column>,
-    site_key: Option<String>,
-}
+pub(super) struct Columns(Vec<Column>);
 
 #[derive(Debug)]
 struct Column {
@@ -24,36 +20,34 @@ struct Column {
 }
 
 impl Columns {
-    /// What the header says, or the first thing that is wrong with it.
-    pub(super) fn of(header: &csv::StringRecord, shape: &RowShape) -> Result<Self, String> {
+    /// What the header says, or the first thing that is wrong with it. `map` has the fields of columns with
+    /// other names.
+    pub(super) fn of(
+        header: &csv::StringRecord,
+        message: &MessageDescriptor,
+        map: &HashMap<String, String>,
+    ) -> Result<Self, String> {
         let mut seen = HashSet::new();
         let mut columns = Vec::new();
         for name in header {
             let name = name.trim();
-            let path = shape.map.get(name).map_or(name, String::as_str);
-            if !seen.insert(path.to_owned()) {
+            let path = map.get(name).map_or(name, String::as_str);
+            if !seen.insert(path) {
                 return Err(format!("the header has the column {path:?} twice"));
             }
-            columns.push(Column::of(path, &shape.message)?);
+            columns.push(Column::of(path, message)?);
         }
-        let site_key = shape
-            .site_key
-            .clone()
-            .filter(|_| !seen.contains("site_key"));
-        Ok(Self { columns, site_key })
+        Ok(Self(columns))
     }
 
     /// The request of a row. An empty cell is a field that isn't set.
     pub(super) fn json(&self, cells: &csv::StringRecord) -> Result<Value, String> {
-        let (found, wanted) = (cells.len(), self.columns.len());
+        let (found, wanted) = (cells.len(), self.0.len());
         if found != wanted {
             return Err(format!("has {found} cells, and the header has {wanted}"));
         }
         let mut request = Map::new();
-        if let Some(site_key) = &self.site_key {
-            request.insert("site_key".to_owned(), site_key.as_str().into());
-        }
-        for (column, cell) in self.columns.iter().zip(cells) {
+        for (column, cell) in self.0.iter().zip(cells) {
             if !cell.is_empty() {
                 column.put(cell, &mut request)?;
             }
@@ -64,48 +58,13 @@ impl Columns {
 
 impl Column {
     fn of(path: &str, message: &MessageDescriptor) -> Result<Self, String> {
-        let unknown = || format!("the column {path:?} names no field of {}", message.name());
         let names: Vec<_> = path.split('.').map(str::to_owned).collect();
-        let mut message = message.clone();
-        for (place, name) in names.iter().enumerate() {
-            let field = message.get_field_by_name(name).ok_or_else(unknown)?;
-            let is_last = place + 1 == names.len();
-            match field.kind() {
-                // Seconds and nanoseconds aren't written one by one.
-                Kind::Message(below) if below.full_name() == "google.protobuf.Timestamp" => {
-                    return if is_last {
-                        Ok(Self::text(names))
-                    } else {
-                        Err(unknown())
-                    };
-                }
-                // Below a Struct any name may stand, and a cell is a text.
-                Kind::Message(below) if below.full_name() == STRUCT => {
-                    let is_named = names.len() == place + 2;
-                    return if is_named {
-                        Ok(Self::text(names))
-                    } else {
-                        Err(unknown())
-                    };
-                }
-                Kind::Message(below) if !is_last => message = below,
-                Kind::Message(_) => return Err(unknown()),
-                _ if !is_last => return Err(unknown()),
-                kind => {
-                    let is_bool = kind == Kind::Bool;
-                    return Ok(Self {
-                        path: names,
-                        is_bool,
-                    });
-                }
-            }
-        }
-        Err(unknown())
-    }
-
-    fn text(path: Vec<String>) -> Self {
-        let is_bool = false;
-        Self { path, is_bool }
+        let is_bool = is_bool(&names, message)
+            .ok_or_else(|| format!("the column {path:?} names no field of {}", message.name()))?;
+        Ok(Self {
+            path: names,
+            is_bool,
+        })
     }
 
     fn put(&self, cell: &str, request: &mut Map<String, Value>) -> Result<(), String> {
@@ -130,5 +89,22 @@ impl Column {
         }
         object.insert(last.clone(), value);
         Ok(())
+    }
+}
+
+/// Whether the field that these names lead to is a bool, and not a text. None if they lead to none.
+fn is_bool(names: &[String], message: &MessageDescriptor) -> Option<bool> {
+    let (name, below) = names.split_first()?;
+    match (message.get_field_by_name(name)?.kind(), below) {
+        // Seconds and nanoseconds aren't written one by one.
+        (Kind::Message(time), []) if time.full_name() == TIMESTAMP => Some(false),
+        (Kind::Message(time), _) if time.full_name() == TIMESTAMP => None,
+        // Any name may stand in a Struct, and its cell is a text.
+        (Kind::Message(open), _) if open.full_name() == STRUCT => {
+            (below.len() == 1).then_some(false)
+        }
+        (Kind::Message(message), _) => is_bool(below, &message),
+        (kind, []) => Some(kind == Kind::Bool),
+        (_, _) => None,
     }
 }

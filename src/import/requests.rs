@@ -1,8 +1,12 @@
 //! What an import sends: the RPC, its message, and the rules that the gateway itself holds requests to.
 
+use std::time::SystemTime;
+
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, FieldDescriptor, MessageDescriptor};
+use prost_types::Timestamp;
 use serde_json::Value;
 use uuid::Uuid;
 
@@ -23,6 +27,7 @@ pub(super) struct Rpc {
     pub(super) path: PathAndQuery,
     /// What it takes.
     pub(super) message: MessageDescriptor,
+    response: MessageDescriptor,
     request_id: FieldDescriptor,
     check: fn(&[u8]) -> Result<Checked, String>,
 }
@@ -60,12 +65,14 @@ impl Rpc {
         let descriptor = pool.get_service_by_name(service);
         let descriptor =
             descriptor.and_then(|service| service.methods().find(|rpc| rpc.name() == method));
-        let message = descriptor.ok_or("the RPC is not in the proto")?.input();
+        let descriptor = descriptor.ok_or("the RPC is not in the proto")?;
+        let message = descriptor.input();
         let request_id = message.get_field_by_name("request_id");
         Ok(Self {
             path: format!("/{service}/{method}").parse()?,
             request_id: request_id.ok_or("the request has no request_id")?,
             message,
+            response: descriptor.output(),
             check,
         })
     }
@@ -82,6 +89,15 @@ impl Rpc {
             prost::encoding::string::encode(self.request_id.number(), &id, &mut bytes);
         }
         Ok(bytes)
+    }
+
+    /// When OnboardFlow recorded the event of a response.
+    pub(super) fn recorded(&self, response: Bytes) -> Option<SystemTime> {
+        let response = DynamicMessage::decode(self.response.clone(), response).ok()?;
+        let event = response.get_field_by_name("event")?;
+        let created = event.as_message()?.get_field_by_name("created")?;
+        let created: Timestamp = created.as_message()?.transcode_to().ok()?;
+        created.try_into().ok()
     }
 
     /// The same id for the same row, in every run on every machine.

@@ -1,14 +1,19 @@
 //! Rows of a file, each with the line on which it begins. A row that can't be read is one that is wrong,
 //! and the next is read all the same.
 
-use std::{collections::VecDeque, io, path::Path};
+use std::{
+    collections::{HashMap, VecDeque},
+    io,
+    path::Path,
+};
 
+use prost_reflect::MessageDescriptor;
 use serde_json::Value;
 
 use super::{
-    RowShape,
     columns::Columns,
     lines::{Line, Lines, MAX_ROW},
+    reader::unreadable,
 };
 use crate::config::ImportFormat;
 
@@ -41,13 +46,19 @@ impl Rows {
     pub(super) fn open(
         file: &Path,
         format: ImportFormat,
-        shape: &RowShape,
+        message: &MessageDescriptor,
+        map: &HashMap<String, String>,
     ) -> Result<Self, String> {
-        let lines = Lines::open(file).map_err(|error| format!("can't be read: {error}"))?;
-        Self::of(lines, format, shape)
+        let lines = Lines::open(file).map_err(|error| unreadable(&error))?;
+        Self::of(lines, format, message, map)
     }
 
-    pub(super) fn of(lines: Lines, format: ImportFormat, shape: &RowShape) -> Result<Self, String> {
+    fn of(
+        lines: Lines,
+        format: ImportFormat,
+        message: &MessageDescriptor,
+        map: &HashMap<String, String>,
+    ) -> Result<Self, String> {
         let mut rows = Self {
             lines,
             again: VecDeque::new(),
@@ -57,11 +68,10 @@ impl Rows {
         match format {
             ImportFormat::Jsonl => {}
             ImportFormat::Csv => {
-                let header = rows
-                    .next_csv_text()
-                    .map_err(|error| format!("can't be read: {error}"))?;
+                let header = rows.next_csv_text().map_err(|error| unreadable(&error))?;
                 let header = header.ok_or("has no header")?;
-                let columns = header.cells().and_then(|cells| Columns::of(&cells, shape));
+                let cells = header.cells();
+                let columns = cells.and_then(|cells| Columns::of(&cells, message, map));
                 let told = |problem| format!("line {}: {problem}", header.line);
                 rows.columns = Some(columns.map_err(told)?);
                 rows.header = header.raw;
@@ -235,18 +245,10 @@ mod tests {
         import::requests::Rpc,
     };
 
-    fn shape() -> RowShape {
-        let rpc = Rpc::of(ImportResource::Customer, ImportOperation::Create).unwrap();
-        RowShape {
-            message: rpc.message,
-            site_key: None,
-            map: std::collections::HashMap::new(),
-        }
-    }
-
     fn rows(text: impl Into<Vec<u8>>, format: ImportFormat) -> Vec<(u64, Result<Value, String>)> {
         let lines = Lines::of(Cursor::new(text.into())).unwrap();
-        let mut rows = Rows::of(lines, format, &shape()).unwrap();
+        let rpc = Rpc::of(ImportResource::Customer, ImportOperation::Create).unwrap();
+        let mut rows = Rows::of(lines, format, &rpc.message, &HashMap::new()).unwrap();
         let rows = std::iter::from_fn(|| rows.next().unwrap());
         rows.map(|row| (row.line, row.json)).collect()
     }

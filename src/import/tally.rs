@@ -2,8 +2,9 @@
 
 use std::{
     collections::BTreeMap,
+    convert::Infallible,
     fmt,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -13,6 +14,11 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::pace::Pace;
+
+/// Time between two lines, where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Time between two looks of the bar.
+const DRAW_EVERY: Duration = Duration::from_millis(200);
 
 /// What became of the rows so far: the summary, and the content of `--report`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -35,6 +41,14 @@ impl Counts {
     /// Rows that were dealt with.
     fn done(&self) -> u64 {
         self.sent + self.replayed + self.troubled()
+    }
+
+    pub(super) fn fail(&mut self, reason: String) {
+        *self.failed.entry(reason).or_default() += 1;
+    }
+
+    pub(super) fn lose(&mut self, reason: String) {
+        *self.unknown.entry(reason).or_default() += 1;
     }
 
     /// Rows that are not known to be in.
@@ -66,16 +80,25 @@ impl fmt::Display for Counts {
 #[derive(Debug)]
 pub(super) struct Tally {
     counts: Mutex<Counts>,
-    /// Rows in all, where that is known.
-    total: Option<u64>,
+    /// Hidden where there is no terminal.
+    bar: ProgressBar,
 }
 
 impl Tally {
-    pub(super) fn new(total: Option<u64>) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             counts: Mutex::default(),
-            total,
+            bar: ProgressBar::no_length(),
         }
+    }
+
+    /// So many rows are to come.
+    pub(super) fn expect(&mut self, rows: u64) {
+        self.bar.set_length(rows);
+    }
+
+    pub(super) fn bar(&self) -> ProgressBar {
+        self.bar.clone()
     }
 
     pub(super) fn note(&self, change: impl FnOnce(&mut Counts)) {
@@ -91,49 +114,58 @@ impl Tally {
     }
 
     /// Shows how it goes until it is dropped.
-    pub(super) async fn show(&self, pace: &Pace) {
-        if io::stderr().is_terminal() {
-            self.show_bar(pace).await;
-        } else {
-            loop {
-                sleep(Duration::from_secs(10)).await;
+    pub(super) async fn show(&self, pace: &Pace) -> Infallible {
+        let template = "{wide_bar} {human_pos}/{human_len} rows, {per_sec}\n{wide_msg}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style);
+        }
+        self.bar.reset();
+        loop {
+            if self.bar.is_hidden() {
+                sleep(LINE_EVERY).await;
                 let done = self.counts().done();
-                let of = self
-                    .total
-                    .map_or(String::new(), |total| format!(" of {total}"));
-                let message = self.message(pace);
-                let _ = writeln!(io::stderr(), "{done}{of} rows: {message}");
+                let rows = self.bar.length().map(|rows| format!(" of {rows}"));
+                let (rows, message) = (rows.unwrap_or_default(), self.message(pace));
+                let _ = writeln!(io::stderr(), "{done}{rows} rows: {message}");
+            } else {
+                self.draw(pace);
+                sleep(DRAW_EVERY).await;
             }
         }
     }
 
-    async fn show_bar(&self, pace: &Pace) {
-        let bar = match self.total {
-            Some(total) => ProgressBar::new(total),
-            None => ProgressBar::new_spinner(),
-        };
-        let template = "{wide_bar} {pos}/{len} rows, {per_sec}\n{msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        loop {
-            bar.set_position(self.counts().done());
-            bar.set_message(self.message(pace));
-            sleep(Duration::from_millis(200)).await;
-        }
+    /// Leaves the bar as it is at the end.
+    pub(super) fn finish(&self, pace: &Pace) {
+        self.draw(pace);
+        self.bar.abandon();
+    }
+
+    fn draw(&self, pace: &Pace) {
+        self.bar.set_position(self.counts().done());
+        self.bar.set_message(self.message(pace));
     }
 
     fn message(&self, pace: &Pace) -> String {
         let counts = self.counts();
-        let (left, wait) = pace.left();
+        let left = pace.left();
         let left = left.map(|left| format!("{left} left of today's budget"));
-        let wait = (!wait.is_zero()).then(|| {
-            let wait = humantime::format_duration(Duration::from_secs(wait.as_secs()));
-            format!("waiting for {wait}")
+        let wait = pace.wait().map(|wait| {
+            let lasts = Duration::from_secs(wait.lasts.as_secs() + 1);
+            format!(
+                "waiting for {}: {}",
+                humantime::format_duration(lasts),
+                wait.why
+            )
         });
-        let open = self.total.map(|total| total.saturating_sub(counts.done()));
-        let done = open.and_then(|open| pace.done_at(open));
-        let done = done.map(|at| format!("done after {}", humantime::format_rfc3339_seconds(at)));
+        let open = self
+            .bar
+            .length()
+            .map(|rows| rows.saturating_sub(counts.done()));
+        let done = open.filter(|open| *open > 0).map(|open| {
+            let at = pace.done_at(open);
+            let at = at.unwrap_or_else(|| pace.now_and(self.bar.eta()));
+            format!("done after {}", humantime::format_rfc3339_seconds(at))
+        });
         let parts = [Some(counts.to_string()), left, wait, done];
         parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
     }

@@ -4,12 +4,12 @@ use std::io::{self, Write as _};
 
 use onboardflow_gateway::{
     config::ImportConfig,
-    import::{self, Ended},
+    import::{self, Ended, How},
 };
 use tokio_util::sync::CancellationToken;
 
 use super::signals::stop_signal;
-use crate::{BAD_CONFIGURATION, Failure, complain};
+use crate::{Failure, complain};
 
 /// A first signal lets what is under way finish.
 pub(crate) async fn import(config: ImportConfig) -> Result<(), Failure> {
@@ -19,21 +19,19 @@ pub(crate) async fn import(config: ImportConfig) -> Result<(), Failure> {
         told.await;
         stopping.cancel();
     });
-    let ended = import::run(config, stop).await?;
-    if let Some(counts) = ended.counts() {
-        writeln!(io::stdout(), "{counts}")?;
+    let Ended { how, counts } = import::run(config, stop).await?;
+    let code = how.exit_code();
+    match how {
+        How::Checked(rows) => writeln!(io::stdout(), "{rows} rows are right; nothing was sent")?,
+        How::Complete | How::Incomplete | How::Interrupted => writeln!(io::stdout(), "{counts}")?,
+        How::Stopped(why) => {
+            complain(format_args!("{why}"));
+            writeln!(io::stdout(), "{counts}")?;
+        }
+        How::BadFile(why) => complain(format_args!("{why}")),
     }
-    match ended {
-        Ended::Complete(_) => Ok(()),
-        Ended::Incomplete(_) => Err(Failure::Import(1)),
-        Ended::Stopped(why, _) => {
-            complain(format_args!("{why}"));
-            Err(Failure::Import(1))
-        }
-        Ended::Interrupted(_) => Err(Failure::Import(130)),
-        Ended::BadFile(why) => {
-            complain(format_args!("{why}"));
-            Err(Failure::Import(BAD_CONFIGURATION))
-        }
+    match code {
+        0 => Ok(()),
+        code => Err(Failure::Import(code)),
     }
 }

@@ -104,7 +104,7 @@ async fn gateway_with_tokens(secret: &Secret, entries: &[&'static str]) -> Gatew
     Gateway::start(config).await
 }
 
-fn jwt(secret: &Secret) -> JwtConfig {
+pub fn jwt(secret: &Secret) -> JwtConfig {
     JwtConfig {
         keys: KeySource::File(secret.path("jwks.json")),
         issuer: "https://issuer.test".to_owned(),
