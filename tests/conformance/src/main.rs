@@ -22,7 +22,9 @@ use prost::Message;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 
-use self::service::proto::{ServerCompatRequest, ServerCompatResponse};
+use self::service::proto::{
+    ServerCompatRequest, ServerCompatResponse, conformance_service_server::SERVICE_NAME,
+};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -31,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let config = config(&asked, &files)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
-    let handles = Handles::new(&Telemetry::default(), []).await;
+    let handles = Handles::new(&Telemetry::default(), [SERVICE_NAME.to_owned()]).await;
     let max_bytes = config.max_request_bytes;
     let services = move || service::services(max_bytes);
     let running = handles.clone();
