@@ -104,7 +104,8 @@ fn asked_for(text: &str) -> BTreeSet<&str> {
         .filter(|word| PREFIXES.iter().any(|prefix| word.starts_with(prefix)))
         // Of a histogram.
         .map(|name| {
-            let base = name.strip_suffix("_bucket").or(name.strip_suffix("_count"));
+            let parts = ["_bucket", "_count", "_sum"];
+            let base = parts.iter().find_map(|part| name.strip_suffix(part));
             base.unwrap_or(name)
         })
         .collect()
