@@ -90,7 +90,11 @@ async fn messages_that_are_not_whole_take_no_place_and_are_cancelled_when_their_
 #[tokio::test]
 async fn a_message_has_a_time_of_its_own_to_arrive() {
     let upstream = Upstream::answering(200, CREATED).await;
-    let gateway = Gateway::before(upstream.url()).await;
+    let mut config = Config::new(upstream.url());
+    // The call itself has more time than this test.
+    config.server.default_timeout = Duration::from_secs(300);
+    config.server.max_timeout = Duration::from_secs(300);
+    let gateway = Gateway::start(config).await;
     let mut peer = Peer::greeting(gateway.address, &[]).await;
     begin(&mut peer, 1, &framed(&create_request())[..9]).await;
     let late = || {

@@ -662,7 +662,7 @@ async fn a_flood_of_connections_leaves_descriptors_for_all_else_and_is_told_once
     terminate(&child).await;
     let mut told = 0;
     while let Some(line) = lines.next_line().await.unwrap() {
-        told += usize::from(line.contains("as many connections as there may be"));
+        told += usize::from(line.contains("the limit of connections is reached"));
     }
     assert_eq!(told, 1);
     assert_eq!(child.wait().await.unwrap().code(), Some(0));

@@ -145,5 +145,8 @@ async fn a_first_message_that_is_not_whole_ends_its_call() {
     };
     eventually("all three", || is(3)(&gateway).then_some(())).await;
     eventually("their end", || is(0)(&gateway).then_some(())).await;
+    // Theirs, not that of their connection, whose pings this peer leaves unanswered.
+    let failed = "onboardflow_gateway_connections_closed_total{reason=\"failed\"}";
+    assert_eq!(gateway.metric(failed), 0);
     gateway.stop().await;
 }
