@@ -30,15 +30,16 @@ const LISTED: usize = 50;
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
 
 const STYLE: &str = "
-:root { color-scheme: light dark; --line: #8885; --ok: #2f7d4f; --refused: #b98900; --bad: #b3261e }
+:root { color-scheme: light dark; --line: #8885; --ok: #2f7d4f; --refused: #8a6500; --bad: #b3261e }
 body { font: 1rem/1.5 system-ui, sans-serif; max-width: 60rem; margin: 0 auto; padding: 1rem }
 h1 { font-size: 1.3rem } h2 { font-size: 1.1rem; margin-top: 2rem }
 table { border-collapse: collapse; width: 100% }
 th, td { text-align: left; padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top }
-td.number { text-align: right; font-variant-numeric: tabular-nums }
-.scroll { overflow-x: auto }
+.number { text-align: right; font-variant-numeric: tabular-nums }
+ul { list-style: none; padding: 0 } li { padding: .3rem 0; border-bottom: 1px solid var(--line) }
 code { font-size: .85rem; user-select: all; overflow-wrap: anywhere }
 td.bar { width: 45% } meter { width: 100% }
+.share::-webkit-meter-optimum-value { background: #888 } .share::-moz-meter-bar { background: #888 }
 .bad { color: var(--bad); font-weight: 600 }
 svg { width: 100%; height: 6rem; border-bottom: 1px solid var(--line) }
 .ok-bar { fill: var(--ok) } .refused-bar { fill: var(--refused) } .failed-bar { fill: var(--bad) }
@@ -101,7 +102,7 @@ fn whole(ready: bool, minutes: &[Outcomes], series: &Series<'_>, unknown: &Unkno
                 (calls(series))
                 (upstream(series))
                 (quota(series))
-                (ledger(series, unknown))
+                (ledger(unknown))
                 p { "All figures: " a href="/metrics" { "/metrics" } ". Settings: " a href="/config" { "/config" } "." }
             }
         }
@@ -117,7 +118,7 @@ fn time(seconds: f64) -> String {
 /// A bar a minute, from what went well up to what failed.
 fn plot(minutes: &[Outcomes]) -> Markup {
     let most = minutes.iter().map(|minute| minute.all()).max();
-    let most = most.unwrap_or_default().max(1);
+    let most = most.unwrap_or_default();
     let first = MOST - minutes.len().min(MOST);
     html! {
         h2 { "Calls of the last " (MOST) " minutes" }
@@ -128,7 +129,9 @@ fn plot(minutes: &[Outcomes]) -> Markup {
         }
         p {
             span.ok { "■ OK" } ", " span.refused { "■ refused" } ", " span.bad { "■ failed" }
-            ". The highest bar is " (most) " calls a minute; the last minute isn't over."
+            ". "
+            @if most == 0 { "There were none." }
+            @else { "The highest bar stands for " (most) " calls. The last minute isn't over." }
         }
     }
 }
@@ -170,7 +173,7 @@ fn calls(series: &Series<'_>) -> Markup {
                     tr {
                         th scope="row" { (code) }
                         td.number { (calls) }
-                        td.bar { meter min="0" max=(all) value=(calls) { (calls) " of " (all) } }
+                        td.bar { meter.share min="0" max=(all) value=(calls) { (calls) " of " (all) } }
                     }
                 }
             }
@@ -190,8 +193,12 @@ fn upstream(series: &Series<'_>) -> Markup {
                 Some("closed") | None => "Calls go through: the circuit breaker is closed.",
                 Some(state) => span.bad { "The circuit breaker is " (state) ": OnboardFlow has been failing." },
             }
-            " Attempts under way: " (in_flight) ". Connections:"
-            @for (state, number) in &connections { " " (number) " " (state.replace('_', " ")) "." }
+            " Attempts under way: " (in_flight) ". Connections: "
+            @for (at, (state, number)) in connections.iter().enumerate() {
+                @if at > 0 { ", " }
+                (number) " " (state.replace('_', " "))
+            }
+            "."
         }
     }
 }
@@ -206,14 +213,14 @@ fn quota(series: &Series<'_>) -> Markup {
         @if daily.is_empty() { p { "No " code { "--daily-quota" } " is set." } }
         @else {
             table {
-                tr { th { "API key" } th { "used" } th { "left" } th { "" } }
+                tr { th { "API key" } th.number { "used" } th.number { "left" } th { "" } }
                 @for (key, daily) in &daily {
                     (used(key, *daily, left.get(key).copied()))
                 }
             }
             @if !shares.is_empty() {
                 table {
-                    tr { th { "caller with a share" } th { "used" } th { "left" } th { "" } }
+                    tr { th { "caller with a share" } th.number { "used" } th.number { "left" } th { "" } }
                     @for (caller, daily) in &shares {
                         (used(caller, *daily, left_of_shares.get(caller).copied()))
                     }
@@ -237,7 +244,7 @@ fn used(name: &str, daily: f64, left: Option<f64>) -> Markup {
     }
 }
 
-fn ledger(series: &Series<'_>, unknown: &Unknown) -> Markup {
+fn ledger(unknown: &Unknown) -> Markup {
     html! {
         h2 { "Writes of unknown outcome" }
         @match unknown {
@@ -246,30 +253,21 @@ fn ledger(series: &Series<'_>, unknown: &Unknown) -> Markup {
             Unknown::Writes(writes) if writes.is_empty() => p { "None." },
             Unknown::Writes(writes) => {
                 p { "Look each one up in OnboardFlow's own pages. Then run one of its commands." }
-                div.scroll {
-                    table {
-                        tr { th { "first attempt" } th { "request_id" } th { "site" } th { "call" } th { "commands" } }
-                        @for write in writes.iter().take(LISTED) { (row(write)) }
-                    }
-                }
+                ul { @for write in writes.iter().take(LISTED) { (item(write)) } }
                 @if writes.len() > LISTED { p { "And " (writes.len() - LISTED) " more: " code { "ledger list --unknown" } } }
             },
-        }
-        @for (state, entries) in series.sums("onboardflow_gateway_ledger_entries", "state") {
-            span { (state) ": " (entries) ". " }
         }
     }
 }
 
-fn row(write: &Entry) -> Markup {
+fn item(write: &Entry) -> Markup {
     let settle = |fate: &str| format!("onboardflow-gateway ledger settle {} --{fate}", write.id);
     html! {
-        tr {
-            td { (humantime::format_rfc3339_seconds(write.began())) }
-            td { (write.id_begins) "…" }
-            td { (write.site) }
-            td { (write.method) }
-            td { code { (settle("applied")) } br; code { (settle("not-applied")) } }
+        li {
+            (write.method) " for " (write.site) ", first sent at "
+            (humantime::format_rfc3339_seconds(write.began())) ", request_id " (write.id_begins) "…"
+            br; code { (settle("applied")) }
+            br; code { (settle("not-applied")) }
         }
     }
 }
