@@ -102,9 +102,7 @@ impl Upstream {
             attempts: metrics.upstream.attempts(&config.base_url),
         };
         let shared = Arc::new(shared);
-        if config.daily_quota.is_some() {
-            metrics.collect(quota::Left(Arc::downgrade(&shared)));
-        }
+        metrics.collect(quota::Shown(Arc::downgrade(&shared)));
         Ok(Self {
             http: Http::new(config, metrics.outward.clone())?,
             shared,

@@ -24,7 +24,7 @@ use http::StatusCode;
 use tokio::time::Instant;
 use tracing::warn;
 
-pub(super) use self::shown::Left;
+pub(super) use self::shown::Shown;
 use self::{alone::Alone, refused::Refused, together::Together};
 use super::{Shared, credentials::Key};
 use crate::{

@@ -14,56 +14,51 @@ use prometheus_client::{
 
 use super::{Allotment, Key, Quota, Shared, account_of, asked};
 
-/// Shows what is left at each scrape: a gauge that calls set would be missing before the first one,
-/// and show yesterday's count until the day's first one. Callers' own keys have no names to show.
+/// Shows the quota at each scrape: a gauge that calls set would be missing before the first one, and
+/// show yesterday's count until the day's first one. Callers' own keys have no names to show.
 #[derive(Debug)]
-pub(in super::super) struct Left(pub(in super::super) Weak<Shared>);
+pub(in super::super) struct Shown(pub(in super::super) Weak<Shared>);
 
-impl Collector for Left {
+impl Collector for Shown {
     fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
         let Some(shared) = self.0.upgrade() else {
             return Ok(());
         };
-        let mut family = encoder.encode_descriptor(
-            "onboardflow_gateway_upstream_quota_left",
-            "Calls that --daily-quota leaves a key today, as this instance, or the ledger, counts them",
-            None,
-            MetricType::Gauge,
-        )?;
-        let keys = shared.keys.named();
-        for key in &keys {
-            let Some(left) = shared.quota.left(key) else {
-                continue;
-            };
-            ConstGauge::new(left).encode(family.encode_family(&[("key", &*key.name)])?)?;
-        }
-        let mut family = encoder.encode_descriptor(
+        let (keys, quota) = (shared.keys.named(), &shared.quota);
+        let mut show = |name, help, value: &dyn Fn(&Key) -> Option<u64>| {
+            let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            for key in &keys {
+                let Some(value) = value(key) else { continue };
+                let labels = [("key", &*key.name)];
+                ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
+            }
+            Ok(())
+        };
+        // OnboardFlow's word counts without --daily-quota, too.
+        show(
             "onboardflow_gateway_upstream_quota_spent_seconds",
             "How long calls with a key will be refused, because OnboardFlow's limit is reached",
-            None,
-            MetricType::Gauge,
+            &|key| Some(quota.spent_for(key).as_secs()),
         )?;
-        for key in &keys {
-            let spent = ConstGauge::new(shared.quota.spent_for(key).as_secs());
-            spent.encode(family.encode_family(&[("key", &*key.name)])?)?;
-        }
-        let mut family = encoder.encode_descriptor(
+        show(
+            "onboardflow_gateway_upstream_quota_left",
+            "Calls that --daily-quota leaves a key today, as this instance, or the ledger, counts them",
+            &|key| quota.left(key),
+        )?;
+        show(
             "onboardflow_gateway_upstream_quota",
             "Calls that --daily-quota allows a key a day",
-            None,
-            MetricType::Gauge,
+            &|_| quota.daily,
         )?;
-        for (key, daily) in keys.iter().zip(std::iter::repeat(shared.quota.daily)) {
-            let Some(daily) = daily else { break };
-            ConstGauge::new(daily).encode(family.encode_family(&[("key", &*key.name)])?)?;
-        }
         shares_of_callers(&shared, encoder)
     }
 }
 
 fn shares_of_callers(shared: &Shared, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
     let (rules, quota) = (shared.callers.rules(), &shared.quota);
-    let daily = quota.daily.unwrap_or_default();
+    let Some(daily) = quota.daily else {
+        return Ok(());
+    };
     let mut divided = Vec::new();
     for key in shared.keys.named() {
         for entry in rules.named() {

@@ -136,12 +136,16 @@ async fn a_quota_that_is_spent_costs_no_more_calls() {
     let answer = response(429, &[("retry-after", "3600")], "{}");
     let upstream = Upstream::saying(answer).await;
     let gateway = Gateway::before(upstream.url()).await;
+    let spent = "onboardflow_gateway_upstream_quota_spent_seconds{key=\"default\"}";
+    assert_eq!(gateway.metric(spent), 0);
     let mut client = gateway.client().await;
     let first = told(&client.create_customer(create_request()).await.unwrap_err());
     assert_eq!(
         (first.reason.as_str(), first.write.as_str()),
         ("UPSTREAM_QUOTA_EXHAUSTED", "rejected")
     );
+    // What the alert asks for.
+    assert!(gateway.metric(spent) > 3500);
 
     let second = client.update_customer(update_request()).await.unwrap_err();
     assert_eq!(second.code(), tonic::Code::ResourceExhausted);
