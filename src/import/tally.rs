@@ -6,7 +6,7 @@ use std::{
     fmt,
     io::{self, Write as _},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -59,8 +59,10 @@ impl Counts {
     }
 }
 
+/// The alternate form (`{:#}`) leaves the reasons out.
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_short = f.alternate();
         write!(
             f,
             "sent {}, replayed {}, invalid {}",
@@ -68,7 +70,7 @@ impl fmt::Display for Counts {
         )?;
         for (what, reasons) in [("failed", &self.failed), ("unknown", &self.unknown)] {
             write!(f, ", {what} {}", reasons.values().sum::<u64>())?;
-            for (reason, count) in reasons {
+            for (reason, count) in reasons.iter().filter(|_| !is_short) {
                 write!(f, " ({reason} {count})")?;
             }
         }
@@ -115,18 +117,20 @@ impl Tally {
 
     /// Shows how it goes until it is dropped.
     pub(super) async fn show(&self, pace: &Pace) -> Infallible {
-        let template = "{wide_bar} {human_pos}/{human_len} rows, {per_sec}\n{wide_msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
+        // Only `wide` parts are cut to the terminal's width: the other lines have to be short.
+        let rows = match self.bar.length() {
+            Some(_) => "{wide_bar} {human_pos}/{human_len} rows",
+            None => "{human_pos} rows",
+        };
+        let template = format!("{{wide_msg}}\n{rows}, {{per_sec:0}}\n{{prefix}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
             self.bar.set_style(style);
         }
         self.bar.reset();
         loop {
             if self.bar.is_hidden() {
                 sleep(LINE_EVERY).await;
-                let done = self.counts().done();
-                let rows = self.bar.length().map(|rows| format!(" of {rows}"));
-                let (rows, message) = (rows.unwrap_or_default(), self.message(pace));
-                let _ = writeln!(io::stderr(), "{done}{rows} rows: {message}");
+                let _ = writeln!(io::stderr(), "{}", self.line(pace));
             } else {
                 self.draw(pace);
                 sleep(DRAW_EVERY).await;
@@ -141,32 +145,92 @@ impl Tally {
     }
 
     fn draw(&self, pace: &Pace) {
-        self.bar.set_position(self.counts().done());
-        self.bar.set_message(self.message(pace));
+        let counts = self.counts();
+        self.bar.set_position(counts.done());
+        self.bar.set_message(waits(pace).unwrap_or_default());
+        let times = [left(pace), self.end(pace, &counts)];
+        let times = times.into_iter().flatten().collect::<Vec<_>>().join("; ");
+        let lines = format!("{counts:#}\n{times}");
+        self.bar.set_prefix(lines.trim_end().to_owned());
     }
 
-    fn message(&self, pace: &Pace) -> String {
+    fn line(&self, pace: &Pace) -> String {
         let counts = self.counts();
-        let left = pace.left();
-        let left = left.map(|left| format!("{left} left of today's budget"));
-        let wait = pace.wait().map(|wait| {
-            let lasts = Duration::from_secs(wait.lasts.as_secs() + 1);
-            format!(
-                "waiting for {}: {}",
-                humantime::format_duration(lasts),
-                wait.why
-            )
+        let rows = self.bar.length().map(|rows| format!(" of {rows}"));
+        let rows = format!("{}{} rows", counts.done(), rows.unwrap_or_default());
+        let end = self.end(pace, &counts);
+        let parts = [Some(counts.to_string()), left(pace), waits(pace), end];
+        let parts = parts.into_iter().flatten().collect::<Vec<_>>();
+        format!("{rows}: {}", parts.join("; "))
+    }
+
+    /// When it will be done: the last day's beginning where a budget spreads the rows over days, else a guess by
+    /// the rows of late.
+    fn end(&self, pace: &Pace, counts: &Counts) -> Option<String> {
+        let open = self.bar.length()?.checked_sub(counts.done())?;
+        if open == 0 {
+            return None;
+        }
+        if let Some(at) = pace.done_at(open) {
+            return Some(format!("done after {}", minute(at)));
+        }
+        let eta = Some(self.bar.eta()).filter(|eta| !eta.is_zero())?;
+        Some(format!("done about {}", minute(pace.now_and(eta))))
+    }
+}
+
+fn left(pace: &Pace) -> Option<String> {
+    let left = pace.left()?;
+    Some(format!("{left} left of today's budget"))
+}
+
+fn waits(pace: &Pace) -> Option<String> {
+    let wait = pace.wait()?;
+    let lasts = Duration::from_secs(wait.lasts.as_secs() + 1);
+    let lasts = humantime::format_duration(lasts);
+    Some(format!("waiting for {lasts}: {}", wait.why))
+}
+
+/// A day and an hour, for people.
+fn minute(time: SystemTime) -> String {
+    let text = humantime::format_rfc3339_seconds(time).to_string();
+    let text = text.get(..16).unwrap_or(&text).replace('T', " ");
+    format!("{text} UTC")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_lines_of_the_bar_that_are_not_cut_fit_80_columns() {
+        let most = 9_999_999;
+        let (mut tally, pace) = (Tally::new(), Pace::new(Some(most), None));
+        tally.expect(10 * most);
+        tally.note(|counts| {
+            (counts.sent, counts.replayed, counts.invalid) = (most, most, most);
+            counts.failed.insert("UPSTREAM_CONFLICT".to_owned(), most);
+            counts.lose("UPSTREAM_CONNECTION_LOST".to_owned());
         });
-        let open = self
-            .bar
-            .length()
-            .map(|rows| rows.saturating_sub(counts.done()));
-        let done = open.filter(|open| *open > 0).map(|open| {
-            let at = pace.done_at(open);
-            let at = at.unwrap_or_else(|| pace.now_and(self.bar.eta()));
-            format!("done after {}", humantime::format_rfc3339_seconds(at))
-        });
-        let parts = [Some(counts.to_string()), left, wait, done];
-        parts.into_iter().flatten().collect::<Vec<_>>().join("; ")
+        tally.draw(&pace);
+        let shown = tally.bar.prefix();
+        let (counts, times) = shown.split_once('\n').unwrap();
+        assert_eq!(
+            counts,
+            "sent 9999999, replayed 9999999, invalid 9999999, failed 9999999, unknown 1"
+        );
+        let (left, end) = times.split_once("; ").unwrap();
+        assert_eq!(left, "9999999 left of today's budget");
+        assert!(
+            end.starts_with("done after 20") && end.ends_with(":00 UTC"),
+            "{end}"
+        );
+        assert!(shown.lines().all(|line| line.len() <= 80), "{shown}");
+        // The reasons are told where there is no terminal.
+        assert!(
+            tally
+                .line(&pace)
+                .contains("failed 9999999 (UPSTREAM_CONFLICT 9999999)")
+        );
     }
 }
