@@ -222,6 +222,34 @@ async fn a_token_that_is_not_to_be_believed_is_refused() {
     gateway.stop().await;
 }
 
+/// As docs/callers.md says.
+#[tokio::test]
+async fn clocks_may_differ_by_thirty_seconds() {
+    let signer = Signer::ec("ec");
+    let secret = Secret::new(&[("jwks.json", &jwks(&[&signer]))]);
+    let gateway = gateway_with_tokens(&secret, &[]).await;
+    let mut client = gateway.client().await;
+    // Time goes on while the test runs, so each bound is tried from the side on which it makes no difference.
+    for (claim, seconds, is_good) in [
+        ("nbf", 30, true),
+        ("nbf", 90, false),
+        ("exp", -15, true),
+        ("exp", -31, false),
+    ] {
+        let at = get_current_timestamp().saturating_add_signed(seconds);
+        let token = signer.sign(&claims(&[(claim, json!(at))]));
+        let answer = present(&mut client, &format!("Bearer {token}")).await;
+        let expected = if is_good {
+            Ok(())
+        } else {
+            Err(unauthenticated())
+        };
+        let got = answer.map_err(|status| told(&status));
+        assert_eq!(got, expected, "{claim} {seconds}");
+    }
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn keys_of_one_id_and_keys_without_one_are_all_tried() {
     let signers = [Signer::ec("same"), Signer::rsa("same"), Signer::ec("same")];

@@ -1,6 +1,6 @@
 //! The program's way to OnboardFlow, by its flags and the environment's variables.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use onboardflow_gateway::proto::customer_service_client::CustomerServiceClient;
 use rustls::ServerConfig;
@@ -167,6 +167,38 @@ async fn https_proxy_is_asked_for_a_tunnel_and_no_proxy_exempts_from_it() {
     let refused = gateway.create().await.unwrap_err();
     assert_eq!(told(&refused).write, "not_sent");
     assert!(asks.try_recv().is_err(), "the proxy was asked");
+}
+
+/// Keys of callers' tokens, spans and metrics go the way of the calls.
+#[tokio::test]
+async fn all_else_by_http_goes_through_the_proxy_too() {
+    let (proxy, mut asks) = proxy().await;
+    let environment = [
+        ("HTTPS_PROXY", proxy.as_str()),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://collector.invalid"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "100"),
+    ];
+    let keys = ["--jwks-url=https://keys.invalid/jwks", "--jwt-issuer=i"];
+    let args = [
+        &[
+            "serve",
+            "--listen=127.0.0.1:0",
+            "--admin-listen=127.0.0.1:0",
+        ],
+        &keys[..],
+        &["--jwt-audience=a"],
+    ];
+    let variables = [&[("ONBOARDFLOW_TOKEN", "a-key")], &environment[..]].concat();
+    let _child = gateway(&args.concat(), &variables).spawn().unwrap();
+    let mut awaited = HashSet::from(["keys.invalid", "collector.invalid"]);
+    let all = async {
+        while !awaited.is_empty() {
+            let asked = asks.recv().await.unwrap();
+            awaited.retain(|host| !asked.starts_with(&format!("CONNECT {host}:443 ")));
+        }
+    };
+    let all = timeout(PATIENCE, all).await;
+    all.expect("both are asked for at the proxy");
 }
 
 #[tokio::test]

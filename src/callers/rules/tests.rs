@@ -97,6 +97,16 @@ fn a_day_is_divided_by_the_shares() {
         200
     );
     assert_eq!(calls(NameKind::Dns, "web.shop.svc"), 200);
+    // Where both are demanded, the token's share goes before the certificate's.
+    let of = |kind, text| rules.admit(&[name(kind, text)]).unwrap();
+    let orders = of(NameKind::Uri, "spiffe://td/ns/shop/sa/orders");
+    for (subject, expected) in [
+        ("system:serviceaccount:shop:web", 300),
+        ("system:serviceaccount:shop:billing", 500),
+    ] {
+        let both = of(NameKind::Subject, subject).and(&orders);
+        assert_eq!(both.allotment(1000).unwrap().calls, expected, "{subject}");
+    }
     let list = Arc::new(Rules::allowing(["web"]).unwrap());
     let listed = list.admit(&[name(NameKind::Dns, "web")]).unwrap();
     assert_eq!((listed.allotment(1000), listed.label()), (None, None));

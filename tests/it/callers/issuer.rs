@@ -49,6 +49,7 @@ fn bearer(signer: &Signer) -> String {
 async fn keys_come_from_a_url() {
     let signer = Signer::ec("ec");
     let issuer = Issuer::with(jwks(&[&signer])).await;
+    let started = tokio::time::Instant::now();
     let gateway = gateway(tokens(&issuer, FetchTimes::default())).await;
     let mut client = gateway.client().await;
     for _ in 0..10 {
@@ -57,6 +58,12 @@ async fn keys_come_from_a_url() {
     let stranger = present(&mut client, &bearer(&Signer::ec("ec"))).await;
     assert_eq!(told(&stranger.unwrap_err()), unauthenticated());
     assert_eq!(issuer.asked().len(), 1);
+    // A key that nobody knows is a reason to ask again, but not within ten seconds.
+    let unknown = bearer(&Signer::ec("unknown"));
+    for _ in 0..5 {
+        present(&mut client, &unknown).await.unwrap_err();
+    }
+    assert!(issuer.asked().len() as u64 <= 1 + started.elapsed().as_secs() / 10);
     gateway.stop().await;
 }
 
@@ -111,14 +118,15 @@ async fn keys_are_renewed_before_they_are_out_of_date_and_kept_through_an_outage
     until("noticed", async || gateway.metric(failures) >= 2).await;
     present(&mut client, &bearer(&old)).await.unwrap();
 
-    for nonsense in ["{}", "[", "{\"keys\":[]}"] {
+    let too_many = jwks(&[&new; 65]);
+    for nonsense in ["{}", "[", "{\"keys\":[]}", too_many.as_str()] {
         let before = gateway.metric(failures);
         issuer.change(|says| (says.status, says.keys) = (200, nonsense.to_owned()));
         until("refused", async || gateway.metric(failures) > before).await;
         present(&mut client, &bearer(&old)).await.unwrap();
     }
 
-    issuer.change(|says| says.keys = jwks(&[&new]));
+    issuer.change(|says| says.keys = jwks(&[&new; 64]));
     until("renewed", async || {
         present(&mut client, &bearer(&new)).await.is_ok()
     })
@@ -221,7 +229,7 @@ async fn a_private_issuer_is_asked_with_its_ca_and_a_token() {
     gateway.stop().await;
 }
 
-/// A redirect could lead anywhere, and an issuer speaks for itself alone.
+/// An issuer speaks for itself alone.
 #[tokio::test]
 async fn keys_of_another_issuer_are_not_taken() {
     let issuer = Issuer::with(jwks(&[&Signer::ec("ec")])).await;
@@ -238,4 +246,32 @@ async fn keys_of_another_issuer_are_not_taken() {
     .await;
     assert!(issuer.asked().is_empty() && !waiting.is_finished());
     waiting.abort();
+}
+
+/// A redirect would send the token, and the question who may call, elsewhere.
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let signer = Signer::ec("ec");
+    let elsewhere = Issuer::with(jwks(&[&signer])).await;
+    let files = Secret::new(&[("token", "of-the-account")]);
+    for by_discovery in [false, true] {
+        let issuer = Issuer::with(jwks(&[&signer])).await;
+        issuer.change(|says| says.elsewhere = Some(elsewhere.url.clone()));
+        // It would be believed if it were asked.
+        elsewhere.change(|says| says.issuer = Some(issuer.url.clone()));
+        let mut jwt = tokens(&issuer, quick());
+        let KeySource::Http(http) = &mut jwt.keys else {
+            unreachable!()
+        };
+        http.token = Some(files.path("token"));
+        if by_discovery {
+            http.endpoint = Endpoint::Issuer(issuer.url.clone());
+        }
+        let waiting = tokio::spawn(gateway(jwt));
+        until("asked again", async || issuer.questions() >= 2).await;
+        assert_eq!(elsewhere.questions(), 0, "by discovery: {by_discovery}");
+        assert!(!waiting.is_finished());
+        issuer.change(|says| says.elsewhere = None);
+        waiting.await.unwrap().stop().await;
+    }
 }

@@ -11,7 +11,7 @@ use axum::{
     Router,
     extract::{Request, State},
     http::{HeaderMap, StatusCode, header},
-    response::{IntoResponse as _, Response},
+    response::{IntoResponse as _, Redirect, Response},
     serve::Listener,
 };
 use rustls::ServerConfig;
@@ -30,6 +30,8 @@ pub struct Says {
     pub delay: Duration,
     /// What its discovery document calls it; itself unless another name is given.
     pub issuer: Option<String>,
+    /// Where it sends whoever asks, in place of an answer.
+    pub elsewhere: Option<String>,
 }
 
 /// A running issuer. It ends with the test's runtime.
@@ -68,6 +70,7 @@ impl Issuer {
                 cache_control: "max-age=3600",
                 delay: Duration::ZERO,
                 issuer: None,
+                elsewhere: None,
             })),
             asked: Arc::default(),
         };
@@ -87,6 +90,11 @@ impl Issuer {
         keys.map(|(_, headers)| headers.clone()).collect()
     }
 
+    /// The number of questions so far, whatever they were for.
+    pub fn questions(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+
     pub fn keys_url(&self) -> String {
         format!("{}/keys", self.url)
     }
@@ -98,6 +106,9 @@ async fn answer(State(issuer): State<Issuer>, request: Request) -> Response {
     issuer.asked.lock().unwrap().push((path.clone(), headers));
     let says = issuer.says.lock().unwrap().clone();
     tokio::time::sleep(says.delay).await;
+    if let Some(elsewhere) = says.elsewhere {
+        return Redirect::temporary(&format!("{elsewhere}{path}")).into_response();
+    }
     let body = match path.as_str() {
         // The second is where a Kubernetes API server has them.
         "/keys" | "/openid/v1/jwks" => says.keys,
