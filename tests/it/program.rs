@@ -15,7 +15,7 @@ use tonic::{Code, transport::Channel};
 use crate::support::{
     Told,
     certificates::Authority,
-    create_request, http,
+    create_request, fresh_id, http,
     peer::Peer,
     tokens::{Signer, jwks},
     told, update_request,
@@ -200,6 +200,27 @@ async fn the_sandbox_takes_calls_and_ends_cleanly_when_told() {
 
     terminate(&child).await;
     assert_eq!(child.wait().await.unwrap().code(), Some(0));
+}
+
+/// The emulated OnboardFlow numbers its events.
+#[tokio::test]
+async fn the_sandbox_makes_one_event_of_a_create_that_is_repeated() {
+    let (_child, address) = sandbox().await;
+    let mut client = client(address).await;
+    let [id, other] = [fresh_id(), fresh_id()];
+    let mut events = Vec::new();
+    for (id, replayed) in [(&id, None), (&id, Some("true")), (&other, None)] {
+        let request = CreateCustomerRequest {
+            request_id: id.clone(),
+            ..create_request()
+        };
+        let created = client.create_customer(request).await.unwrap();
+        let said = created.metadata().get("onboardflow-replayed");
+        assert_eq!(said.map(|said| said.to_str().unwrap()), replayed);
+        events.push(created.into_inner().event.unwrap());
+    }
+    assert_eq!(events[0], events[1]);
+    assert_eq!(events[0].id + 1, events[2].id);
 }
 
 /// Test site key, code, reason, write, HTTP status.

@@ -10,6 +10,7 @@ use onboardflow_gateway::{
         customer_service_client::CustomerServiceClient,
     },
 };
+use sqlx::{Connection as _, Executor as _};
 use tempfile::TempDir;
 use tokio::time::sleep;
 use tonic::{Code, Request, Response, Status, transport::Channel};
@@ -41,6 +42,25 @@ impl Store {
         #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
         let url = std::env::var("LEDGER_TEST_POSTGRES").ok()?;
         Some(Self::at(&url))
+    }
+
+    /// As [`Self::all`], each without the rows of other tests.
+    pub async fn all_empty() -> Vec<Self> {
+        let mut stores = vec![Self::sqlite()];
+        if let Some(postgres) = Self::postgres() {
+            stores.push(postgres.apart().await);
+        }
+        stores
+    }
+
+    /// A schema of its own in this server.
+    async fn apart(self) -> Self {
+        sqlx::any::install_default_drivers();
+        let mut connection = sqlx::AnyConnection::connect(&self.url).await.unwrap();
+        let schema = format!("apart_{:032x}", fastrand::u128(..));
+        let create = sqlx::AssertSqlSafe(format!("CREATE SCHEMA {schema}"));
+        connection.execute(create).await.unwrap();
+        Self::at(&format!("{}?options[search_path]={schema}", self.url))
     }
 
     pub fn at(url: &str) -> Self {
