@@ -14,8 +14,11 @@
 mod minutes;
 mod page;
 mod refuse;
+mod series;
 
-use std::{collections::VecDeque, convert::Infallible, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque, convert::Infallible, fmt, net::IpAddr, sync::Arc, time::Duration,
+};
 
 use axum::{
     Extension, Router,
@@ -105,6 +108,14 @@ impl Admin {
         }
     }
 
+    /// The metrics, with the ledger's rows counted now.
+    async fn figures(&self) -> Result<String, fmt::Error> {
+        if let Some(ledger) = &self.ledger {
+            ledger.show_now().await;
+        }
+        self.metrics.encode()
+    }
+
     fn router(self) -> Router {
         let health = Router::new()
             .route_service("/grpc.health.v1.Health/{method}", self.health.service())
@@ -176,7 +187,7 @@ async fn ready(State(admin): State<Admin>) -> Response {
 }
 
 async fn metrics(State(admin): State<Admin>) -> Response {
-    match admin.metrics.encode() {
+    match admin.figures().await {
         Ok(text) => ([(CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

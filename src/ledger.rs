@@ -18,6 +18,7 @@ mod people;
 mod reservation;
 mod seal;
 mod store;
+mod take;
 
 use std::{
     error::Error as StdError,
@@ -27,16 +28,16 @@ use std::{
 
 use tokio::{
     runtime::Handle,
-    sync::Semaphore,
+    sync::{self, Semaphore},
     time::{Instant, sleep, timeout},
 };
 use tokio_util::task::TaskTracker;
 
 pub use self::{
     command::run,
-    days::{Account, Asked, Take, Taken},
     people::{Counts, Entry},
     reservation::Reservation,
+    take::{Account, Asked, Take, Taken},
 };
 use self::{
     seal::Seal,
@@ -167,6 +168,8 @@ struct Shared {
     turns: Semaphore,
     /// When the store last failed.
     gone: Mutex<Option<Instant>>,
+    /// When its rows were last counted for a reader of the metrics.
+    counted: sync::Mutex<Option<Instant>>,
 }
 
 impl Ledger {
@@ -181,6 +184,7 @@ impl Ledger {
             metrics: LedgerMetrics::default(),
             turns,
             gone: Mutex::default(),
+            counted: sync::Mutex::default(),
         })))
     }
 

@@ -23,6 +23,7 @@ mod event;
 mod fields;
 mod gate;
 mod history;
+mod sent;
 mod subscription;
 mod test_site;
 #[cfg(test)]

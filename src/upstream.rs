@@ -6,6 +6,7 @@ mod breaker;
 mod credentials;
 mod dial;
 mod evidence;
+mod failure;
 mod http;
 mod memory;
 mod once;

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::page::Series;
+use super::series::Series;
 use crate::telemetry::Metrics;
 
 const MINUTE: Duration = Duration::from_secs(60);

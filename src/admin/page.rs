@@ -1,10 +1,7 @@
 //! `GET /`: how the gateway is, on one page that needs no script. It is made of the metrics, so that
 //! the two can't disagree, and of the ledger's writes of unknown fate.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::time::{Duration, UNIX_EPOCH};
 
 use axum::{
     Extension,
@@ -18,6 +15,7 @@ use tokio::time::timeout;
 use super::{
     Admin,
     minutes::{MOST, Minutes, Outcomes},
+    series::Series,
 };
 use crate::ledger::Entry;
 
@@ -59,7 +57,7 @@ pub(super) async fn page(
     State(admin): State<Admin>,
     Extension(minutes): Extension<Minutes>,
 ) -> Response {
-    let Ok(metrics) = admin.metrics.encode() else {
+    let Ok(metrics) = admin.figures().await else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
     let unknown = match &admin.ledger {
@@ -269,39 +267,5 @@ fn item(write: &Entry) -> Markup {
             br; code { (settle("applied")) }
             br; code { (settle("not-applied")) }
         }
-    }
-}
-
-/// The metrics, as their text has them.
-pub(super) struct Series<'a>(Vec<(&'a str, &'a str, f64)>);
-
-impl<'a> Series<'a> {
-    pub(super) fn read(text: &'a str) -> Self {
-        let lines = text.lines().filter(|line| !line.starts_with('#'));
-        let series = lines.filter_map(|line| {
-            let (series, value) = line.rsplit_once(' ')?;
-            let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-            Some((name, labels.trim_end_matches('}'), value.parse().ok()?))
-        });
-        Self(series.collect())
-    }
-
-    fn sum(&self, name: &str) -> f64 {
-        let named = self.0.iter().filter(|(its, _, _)| *its == name);
-        named.map(|(_, _, value)| value).sum()
-    }
-
-    /// The values of a metric, added up for each value of a label.
-    pub(super) fn sums(&self, name: &str, label: &str) -> BTreeMap<&'a str, f64> {
-        let mut sums = BTreeMap::new();
-        for (_, labels, value) in self.0.iter().filter(|(its, _, _)| *its == name) {
-            let mut pairs = labels
-                .split("\",")
-                .filter_map(|pair| pair.split_once("=\""));
-            if let Some((_, text)) = pairs.find(|(its, _)| *its == label) {
-                *sums.entry(text.trim_end_matches('"')).or_default() += value;
-            }
-        }
-        sums
     }
 }

@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     errors::Errors,
     requests::Rpc,
-    rows::{Row, Rows},
+    rows::{Row, Rows, unreadable},
 };
 use crate::config::ImportConfig;
 
@@ -103,9 +103,4 @@ impl Reader {
             row.insert("site_key".to_owned(), site_key.as_str().into());
         }
     }
-}
-
-/// Why a file can't be read, or not to its end.
-pub(super) fn unreadable(error: &std::io::Error) -> String {
-    format!("can't be read: {error}")
 }

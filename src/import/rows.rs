@@ -13,12 +13,16 @@ use serde_json::Value;
 use super::{
     columns::Columns,
     lines::{Line, Lines, MAX_ROW},
-    reader::unreadable,
 };
 use crate::config::ImportFormat;
 
 /// What stands before a row in the file of `--errors`, and is passed over when that is imported.
 pub(super) const REMARK: &str = "#import: ";
+
+/// Why a file can't be read, or not to its end.
+pub(super) fn unreadable(error: &std::io::Error) -> String {
+    format!("can't be read: {error}")
+}
 
 /// A row of a file.
 #[derive(Debug)]

@@ -3,10 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
-use super::{Failure, Ledger, Shared, State};
+use super::{Failure, Ledger, STORE_TIMEOUT, Shared, State};
 use crate::{
     config::{LedgerConfig, Location},
     telemetry::Metrics,
@@ -14,6 +14,8 @@ use crate::{
 
 /// The wait between looks for what is to be shown, and what is to be forgotten.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// How old what is shown may be when somebody looks at it, so that many looks are one count.
+const FRESH: Duration = Duration::from_secs(1);
 
 impl Ledger {
     /// The ledger of a gateway that serves: it forgets by itself. A file that can't be opened is a
@@ -59,8 +61,20 @@ impl Ledger {
         }
     }
 
+    /// Shows how many rows there are to somebody who looks now. Waits for the store for a short time; a
+    /// store that is gone leaves what was shown before.
+    pub async fn show_now(&self) {
+        let mut counted = self.0.counted.lock().await;
+        let is_fresh = counted.is_some_and(|counted| counted.elapsed() < FRESH);
+        if !is_fresh && !self.seems_gone() {
+            // The store's failures are in the metrics, and the upkeep logs them.
+            let _ = timeout(STORE_TIMEOUT, self.show()).await;
+            *counted = Some(Instant::now());
+        }
+    }
+
     /// Shows how many rows there are.
-    pub async fn show(&self) -> Result<(), Failure> {
+    async fn show(&self) -> Result<(), Failure> {
         let counts = self.count().await?;
         let metrics = &self.0.metrics;
         for (state, entries) in State::ALL.into_iter().zip(counts.entries) {

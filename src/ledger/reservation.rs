@@ -10,9 +10,9 @@ use tracing::warn;
 
 use super::{
     Ledger, STORE_TIMEOUT,
-    days::{Take, Taken},
     seal::{HASH, Seal},
     store::End,
+    take::{Take, Taken},
 };
 use crate::{context::Progress, error::Sent};
 

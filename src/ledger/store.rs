@@ -16,8 +16,8 @@ use tokio::{sync::OnceCell, time::sleep};
 
 use super::{
     Again, State,
-    days::{Take, Taken, give_back, take_call},
     seal::HASH,
+    take::{Take, Taken, give_back, take_call},
 };
 use crate::{callers::Spent, config::Location};
 

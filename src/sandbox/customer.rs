@@ -7,10 +7,11 @@ use super::{
     answer::Answer,
     event::Taken,
     fields::{
-        Field, Operation, Sent, boolean, email, filled_text, object, optional, required, seconds,
-        text, url,
+        Field, Operation, boolean, email, filled_text, object, optional, required, seconds, text,
+        url,
     },
     resource,
+    sent::Sent,
 };
 
 pub(super) fn routes() -> Router<OnboardFlow> {

@@ -8,7 +8,7 @@ use std::{
 
 use sha1::{Digest as _, Sha1};
 
-use super::{answer::Answer, fields::Sent};
+use super::{answer::Answer, sent::Sent};
 
 /// A call that was taken.
 #[derive(Clone, Copy, Debug)]

@@ -3,13 +3,13 @@
 //!
 //! Stricter than the framework on types, on purpose; see the [module above](super).
 
-use std::{borrow::Cow, collections::HashMap};
+use std::borrow::Cow;
 
 use http::StatusCode;
-use serde_json::{Value, json, value::RawValue};
+use serde_json::{Value, json};
 use url::Url;
 
-use super::{answer::Answer, event::Taken};
+use super::{answer::Answer, event::Taken, sent::Sent};
 
 /// A call of the API.
 #[derive(Clone, Copy)]
@@ -21,26 +21,6 @@ pub(super) struct Operation {
     /// What `sandbox-400` finds wrong with it.
     pub(super) refusal: [(&'static str, &'static str); 2],
     pub(super) success: fn(&Sent, Taken) -> Answer,
-}
-
-/// What a call carries, each field as it came.
-pub(super) struct Sent(HashMap<String, Box<RawValue>>);
-
-impl Sent {
-    /// The JSON of a field; `null` where it is missing.
-    pub(super) fn json(&self, name: &str) -> &str {
-        self.0.get(name).map_or("null", |value| value.get())
-    }
-
-    /// A text.
-    pub(super) fn text(&self, name: &str) -> String {
-        serde_json::from_str(self.json(name)).unwrap_or_default()
-    }
-
-    /// Unix seconds.
-    pub(super) fn seconds(&self, name: &str) -> Option<i64> {
-        self.json(name).parse().ok()
-    }
 }
 
 /// A field, and what it has to be.
@@ -92,8 +72,7 @@ pub(super) fn parse(operation: &Operation, body: &[u8]) -> Result<Sent, Answer> 
     let named = |field: &Field| Some((field.name, problem_of(field)?));
     let problems: Vec<_> = operation.fields.iter().filter_map(named).collect();
     if problems.is_empty() {
-        let sent = serde_json::from_slice(body).map_err(|error| not_json(&error))?;
-        Ok(Sent(sent))
+        serde_json::from_slice(body).map_err(|error| not_json(&error))
     } else {
         Err(refuse(&problems))
     }

@@ -7,8 +7,9 @@ use super::{
     OnboardFlow,
     answer::Answer,
     event::Taken,
-    fields::{Operation, Problem, Sent, filled_text, number, one_of, required, seconds, string},
+    fields::{Operation, Problem, filled_text, number, one_of, required, seconds, string},
     resource,
+    sent::Sent,
 };
 
 pub(super) fn routes() -> Router<OnboardFlow> {

@@ -7,10 +7,9 @@ use super::{
     OnboardFlow,
     answer::Answer,
     event::Taken,
-    fields::{
-        Operation, Problem, Sent, filled_text, object, one_of, optional, required, seconds, text,
-    },
+    fields::{Operation, Problem, filled_text, object, one_of, optional, required, seconds, text},
     resource,
+    sent::Sent,
 };
 
 pub(super) fn routes() -> Router<OnboardFlow> {

@@ -6,10 +6,11 @@ use super::{
     Upstream,
     breaker::{Cause, Health, Permit, Stopped},
     credentials::Key,
-    http::{Failure, Fault, Share},
+    failure::{Failure, Fault, Reached},
+    http::Share,
     quota::Counted,
     repeats::Before,
-    retry::{self, Decision, Means, Outcome, Reached, Reservation, Why},
+    retry::{self, Decision, Means, Outcome, Reservation, Why},
 };
 use crate::{
     context::{Arrival, Context},

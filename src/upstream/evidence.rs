@@ -7,9 +7,8 @@ use hyper::client::conn::TrySendError;
 use tokio::time::Instant;
 
 use super::{
-    http::{Failure, Fault, Outgoing},
+    failure::{Failure, Fault, Reached},
     pool::{Pool, User},
-    retry::Reached,
     socket::Socket,
 };
 use crate::{context::Progress, error::Sent};
@@ -108,7 +107,7 @@ impl<'a> Claim<'a> {
         Self { progress, before }
     }
 
-    pub(super) fn failed(self, failed: TrySendError<Outgoing>) -> Failure {
+    pub(super) fn failed<R>(self, failed: TrySendError<R>) -> Failure {
         let given_back = failed.message().is_some();
         let error = failed.into_error();
         let disclaimer = disclaimer(&error);

@@ -22,9 +22,9 @@ use super::{
     credentials::Key,
     dial::Dialer,
     evidence::{Claim, Evidence, Silence},
+    failure::{Failure, Fault, Reached},
     pool::{Channel, Exclusive, Lease, Origin, Pool},
     reply,
-    retry::Reached,
     socket::Socket,
     time::within,
 };
@@ -43,26 +43,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const GZIP: HeaderValue = HeaderValue::from_static("gzip");
 const UNSET: HeaderValue = HeaderValue::from_static("");
 
-pub(super) type Outgoing = Request<Full<Bytes>>;
-
-/// An attempt without a reply.
-#[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) reached: Reached,
-    pub(super) fault: Fault,
-    pub(super) cause: Source,
-}
-
-/// What was wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fault {
-    /// The time of the attempt was up.
-    TimeUp,
-    /// The connection had ended before it took the request: another one may take it.
-    Stale,
-    /// There was no connection, or it was lost.
-    Lost,
-}
+type Outgoing = Request<Full<Bytes>>;
 
 /// How much of the time that is left an attempt may use, once it is connected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,24 +227,6 @@ async fn exclusively(
             Err(lost(fault, failed.into_error().into()))
         }
         None => Err(Failure::timed_out(evidence.reached())),
-    }
-}
-
-impl Failure {
-    fn unconnected(cause: Source) -> Self {
-        Self {
-            reached: Reached::Nothing,
-            fault: Fault::Lost,
-            cause,
-        }
-    }
-
-    pub(super) fn timed_out(reached: Reached) -> Self {
-        Self {
-            reached,
-            fault: Fault::TimeUp,
-            cause: "no reply within the time of an attempt".into(),
-        }
     }
 }
 

@@ -23,10 +23,7 @@ use tokio::{
 };
 
 use self::kept::Kept;
-pub(super) use self::{
-    kept::User,
-    lease::{Channel, Exclusive, Lease, Origin},
-};
+pub(super) use self::lease::{Channel, Exclusive, Lease, Origin, User};
 use super::dial::{Connection, Dialer, NO_CONNECTION, Undialled};
 use crate::{
     error::Source,

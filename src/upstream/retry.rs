@@ -11,23 +11,7 @@ use http::StatusCode;
 
 use crate::rest::{Effect, Ending, Reply};
 
-use super::http::{Failure, Fault};
-
-/// How far an attempt got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Reached {
-    /// There was no connection.
-    Nothing,
-    /// There was a connection, and no byte of the request left through it; or the server said that
-    /// it refused to look at the request.
-    Connected,
-    /// Some of the request may have arrived.
-    Sent,
-    /// The head of a reply came back.
-    Head,
-    /// A whole reply came back, or as much of it as is wanted.
-    Body,
-}
+use super::failure::{Failure, Fault, Reached};
 
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

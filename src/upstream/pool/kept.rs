@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     keeper::Pace,
-    lease::{Channel, Exclusive, Lease, Origin},
+    lease::{Channel, Exclusive, Lease, Origin, User},
 };
 use crate::{
     error::Source,
@@ -32,9 +32,6 @@ const MAX_IDLE: Duration = Duration::from_secs(30);
 const MAX_AGE: Duration = Duration::from_secs(5 * 60);
 /// Requests at once on one HTTP/2 connection: what its standard asks servers to allow at least.
 const MAX_STREAMS: usize = 100;
-
-/// Names an HTTP/2 connection, and counts the requests on it by its clones.
-pub(in super::super) type User = Arc<()>;
 
 type Waiter = oneshot::Sender<Result<Lease, Source>>;
 

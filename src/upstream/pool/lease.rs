@@ -6,8 +6,10 @@ use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 
-use super::kept::User;
 use crate::upstream::socket::Socket;
+
+/// Names an HTTP/2 connection, and counts the requests on it by its clones.
+pub(in super::super) type User = Arc<()>;
 
 /// A connection for one request.
 #[derive(Debug)]

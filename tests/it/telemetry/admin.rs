@@ -13,12 +13,13 @@ use onboardflow_gateway::{
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
+    time::{sleep, timeout},
 };
 use tonic::{Code, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 
 use crate::support::{
-    Config, Gateway, Upstream, assert_clean, create_request, http, http_with,
+    Config, Gateway, Upstream, assert_clean, create_request, fresh_id, http, http_with,
     peer::{DATA, END_HEADERS, HEADERS, Peer, SETTINGS, frame, headers},
 };
 
@@ -263,6 +264,37 @@ async fn a_page_without_scripts_shows_what_waits_for_a_person() {
         "{page}"
     );
     assert_clean("page", &page);
+    gateway.stop().await;
+}
+
+/// Nothing else counts them here.
+#[tokio::test]
+async fn the_ledgers_rows_are_counted_when_the_metrics_are_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = Location::Sqlite(directory.path().join("ledger.db"));
+    let upstream = Upstream::saying("").await;
+    let mut config = Config::new(upstream.url());
+    config.ledger = Some(Ledger::new(&place).unwrap());
+    let gateway = Gateway::start(config).await;
+    let metrics = &gateway.handles.telemetry.metrics;
+    let ledger = Ledger::new(&place).unwrap().shown_by(metrics);
+    let address = admin_with(&gateway.handles.health, metrics, Some(ledger)).await;
+    let patience = Duration::from_secs(60);
+    for unknown in 1..=2 {
+        let request = CreateCustomerRequest {
+            request_id: fresh_id(),
+            ..create_request()
+        };
+        gateway.create(request).await.unwrap_err();
+        let line = format!("onboardflow_gateway_ledger_entries{{state=\"unknown\"}} {unknown}\n");
+        let is_shown = async {
+            // A count serves for a second.
+            while !get(address, "/metrics").await.1.contains(&line) {
+                sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(patience, is_shown).await.expect(&line);
+    }
     gateway.stop().await;
 }
 
