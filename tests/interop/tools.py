@@ -30,7 +30,7 @@ GRPCURL = {
     "describe": (["describe", SERVICE], ["rpc CreateCustomer", "Safe to repeat"]),  # with the comments
     "describe a message": (
         ["describe", "onboardflow.customer.v1.Customer"],
-        ["optional bool has_payment_method = 7", "an update that forgot it would erase a true"],
+        ["optional bool has_payment_method = 7", "an update without it would turn a true into false"],
     ),
     "call": ([f"{SERVICE}/CreateCustomer"], ['"type": "CUSTOMER_CREATED"', '"eventDate": "2020-03-01T00:00:00Z"']),
     "error details": (
