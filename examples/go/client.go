@@ -1,9 +1,8 @@
-// The client: how to connect, and how to make each call so that it neither hangs nor records a customer twice.
+// The client: how to connect, and how to make a call so that it neither hangs nor records anything twice.
 package main
 
 import (
 	"context"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	_ "embed"
@@ -12,13 +11,19 @@ import (
 	"time"
 
 	customerv1 "github.com/onboardflow/onboardflow-gateway/examples/go/gen/onboardflow/customer/v1"
+	eventv1 "github.com/onboardflow/onboardflow-gateway/examples/go/gen/onboardflow/event/v1"
+	subscriptionv1 "github.com/onboardflow/onboardflow-gateway/examples/go/gen/onboardflow/subscription/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/encoding/gzip" // importing it also lets the gateway answer in gzip
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 )
 
+// The channel repeats every call that fails with UNAVAILABLE, creates included. That is safe only because each request
+// has a request_id and the gateway keeps a ledger: a gateway without one refuses the call with LEDGER_OFF.
+//
 // embed can't reach above this folder, so a copy is made where the generated code goes.
 //
 //go:generate ../../.tools/bin/buf generate ../../proto
@@ -26,10 +31,13 @@ import (
 //go:embed gen/service-config.json
 var serviceConfig string
 
+// A ping every 30 s, between calls too: a connection that has fallen silent is replaced before the next call needs it.
+var pings = keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, PermitWithoutStream: true}
+
 type connection struct{ target, ca, cert, key, compression string }
 
 // dial sets up the channel. One serves the whole program: it balances over every address that the name has, reconnects
-// by itself, and repeats a failed update (not a create), as the service config says.
+// by itself, and repeats failed calls as the service config says.
 func dial(options connection) (*grpc.ClientConn, error) {
 	transport, err := options.credentials()
 	if err != nil {
@@ -38,6 +46,7 @@ func dial(options connection) (*grpc.ClientConn, error) {
 	dialOptions := []grpc.DialOption{
 		grpc.WithTransportCredentials(transport),
 		grpc.WithDefaultServiceConfig(serviceConfig),
+		grpc.WithKeepaliveParams(pings),
 	}
 	switch options.compression {
 	case "none":
@@ -71,66 +80,24 @@ func (c connection) credentials() (credentials.TransportCredentials, error) {
 	return credentials.NewTLS(config), nil
 }
 
+// client has a stub for each service. They share one channel.
 type client struct {
-	api     customerv1.CustomerServiceClient
-	timeout time.Duration
+	customers     customerv1.CustomerServiceClient
+	subscriptions subscriptionv1.SubscriptionServiceClient
+	events        eventv1.EventServiceClient
 }
 
-// maxAttempts bounds a create's tries, the first one included.
-const maxAttempts = 3
-
-// create records a new customer. A create isn't idempotent, so the service config has no retries for it; it is
-// repeated here, and only where the gateway says that nothing was written.
-func (c client) create(ctx context.Context, requestID string, request *customerv1.CreateCustomerRequest) (*customerv1.CustomerEvent, error) {
-	ctx, cancel := c.callContext(ctx, requestID)
-	defer cancel()
-	for attempt := 1; ; attempt++ {
-		response, err := c.api.CreateCustomer(ctx, request)
-		if err == nil {
-			return response.GetEvent(), nil
-		}
-		failure := readFailure(err)
-		if attempt == maxAttempts || !failure.nothingWritten() || !waitWithin(ctx, failure.wait()) {
-			return nil, err
-		}
+func newClient(channel *grpc.ClientConn) client {
+	return client{
+		customers:     customerv1.NewCustomerServiceClient(channel),
+		subscriptions: subscriptionv1.NewSubscriptionServiceClient(channel),
+		events:        eventv1.NewEventServiceClient(channel),
 	}
-}
-
-// update records a changed customer. The same update twice does no harm, so the channel itself repeats it.
-func (c client) update(ctx context.Context, requestID string, request *customerv1.UpdateCustomerRequest) (*customerv1.CustomerEvent, error) {
-	ctx, cancel := c.callContext(ctx, requestID)
-	defer cancel()
-	response, err := c.api.UpdateCustomer(ctx, request)
-	return response.GetEvent(), err
-}
-
-// delete removes a customer. One that is gone stays gone, so the channel itself repeats it. The event is nil where
-// OnboardFlow's reply has none.
-func (c client) delete(ctx context.Context, requestID string, request *customerv1.DeleteCustomerRequest) (*customerv1.CustomerEvent, error) {
-	ctx, cancel := c.callContext(ctx, requestID)
-	defer cancel()
-	response, err := c.api.DeleteCustomer(ctx, request)
-	return response.GetEvent(), err
 }
 
 // callContext gives a call its deadline, which the gateway learns too and keeps for its own call to OnboardFlow, and
-// the id under which the gateway logs it.
-func (c client) callContext(ctx context.Context, requestID string) (context.Context, context.CancelFunc) {
-	ctx = metadata.AppendToOutgoingContext(ctx, "x-request-id", requestID)
-	return context.WithTimeout(ctx, c.timeout)
-}
-
-func newRequestID() string { return rand.Text() }
-
-// waitWithin waits for the delay, or answers false at once where the deadline comes first.
-func waitWithin(ctx context.Context, delay time.Duration) bool {
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= delay {
-		return false
-	}
-	select {
-	case <-time.After(delay):
-		return true
-	case <-ctx.Done():
-		return false
-	}
+// the id under which the gateway logs it. Both hold for the call as a whole, repeats included.
+func callContext(ctx context.Context, timeout time.Duration, callID string) (context.Context, context.CancelFunc) {
+	ctx = metadata.AppendToOutgoingContext(ctx, "x-request-id", callID)
+	return context.WithTimeout(ctx, timeout)
 }

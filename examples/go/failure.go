@@ -56,16 +56,3 @@ func statusOf(err error) *status.Status {
 
 // write is what became of the write: not_sent, rejected, unknown or applied.
 func (f failure) write() string { return f.metadata["write"] }
-
-// nothingWritten tells that the same create may be sent again: the trouble is passing, and no event was recorded.
-func (f failure) nothingWritten() bool {
-	return f.code == codes.Unavailable && (f.write() == "not_sent" || f.write() == "rejected")
-}
-
-// wait is how long to wait before another try.
-func (f failure) wait() time.Duration {
-	if f.retryAfter != nil {
-		return *f.retryAfter
-	}
-	return 200 * time.Millisecond
-}

@@ -1,28 +1,27 @@
-// Command customer creates, updates or deletes a customer through onboardflow-gateway.
+// Command customer tells OnboardFlow about a customer, through onboardflow-gateway: one call for each RPC that it names.
 //
-// client.go is the part to copy: the channel, the deadline, the request id, and what may be repeated. failure.go reads
-// the gateway's error details. This file is only the command line.
+// client.go is the part to copy: the channel, the deadline, and what is repeated. failure.go reads the gateway's error
+// details, and requests.go has a request for each RPC. This file is only the command line.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"time"
 
-	customerv1 "github.com/onboardflow/onboardflow-gateway/examples/go/gen/onboardflow/customer/v1"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
+	"github.com/google/uuid"
 )
-
-// details is what the command line says about the customer.
-type details struct{ siteKey, customerID, email, imageURL string }
 
 func main() {
 	var options connection
 	var about details
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "Usage: customer [flags] [RPC...]     default: CreateCustomer UpdateCustomer")
+		flag.PrintDefaults()
+	}
 	flag.StringVar(&options.target, "target", "127.0.0.1:50051", "gateway's `host:port`")
 	flag.StringVar(&options.ca, "tls-ca", "", "PEM `file` of the CA that signed the gateway's certificate; turns TLS on")
 	flag.StringVar(&options.cert, "tls-cert", "", "PEM `file` of our own certificate, for mTLS")
@@ -36,12 +35,12 @@ func main() {
 	asJSON := flag.Bool("json", false, "print a line of JSON per call")
 	flag.Parse()
 
-	calls := flag.Args()
-	if len(calls) == 0 {
-		calls = []string{"create", "update"}
+	rpcs := flag.Args()
+	if len(rpcs) == 0 {
+		rpcs = []string{"CreateCustomer", "UpdateCustomer"}
 	}
 	timeout := time.Duration(*seconds * float64(time.Second))
-	ok, err := run(options, about, calls, timeout, *asJSON)
+	ok, err := run(options, about, rpcs, timeout, *asJSON)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "customer:", err)
 		os.Exit(64)
@@ -52,84 +51,56 @@ func main() {
 }
 
 // run makes the calls, one after the other, and tells whether all went well.
-func run(options connection, about details, calls []string, timeout time.Duration, asJSON bool) (bool, error) {
-	conn, err := dial(options)
+func run(options connection, about details, rpcs []string, timeout time.Duration, asJSON bool) (bool, error) {
+	channel, err := dial(options)
 	if err != nil {
 		return false, err
 	}
-	defer conn.Close()
-	client := client{customerv1.NewCustomerServiceClient(conn), timeout}
+	defer channel.Close()
+	client := newClient(channel)
 
 	ok := true
-	for _, call := range calls {
-		var event *customerv1.CustomerEvent
-		var err error
-		requestID := newRequestID()
-		switch call {
-		case "create":
-			event, err = client.create(context.Background(), requestID, createRequest(about))
-		case "update":
-			event, err = client.update(context.Background(), requestID, updateRequest(about))
-		case "delete":
-			event, err = client.delete(context.Background(), requestID, deleteRequest(about))
-		default:
-			return false, fmt.Errorf("no call is named %q: create, update, delete", call)
+	for _, rpc := range rpcs {
+		// Names this write in each attempt at it, those of the channel too. Store it where your own program may repeat
+		// the write later.
+		requestID := uuid.NewString()
+		callID := uuid.NewString()
+		ctx, cancel := callContext(context.Background(), timeout, callID)
+		event, err := call(ctx, client, rpc, about, requestID)
+		cancel()
+		if err == errNoSuchRPC {
+			return false, fmt.Errorf("%w: %s", err, rpc)
 		}
 		ok = ok && err == nil
-		if asJSON {
-			printJSON(call, requestID, event, err)
-		} else {
-			printText(call, event, err)
-		}
+		report{rpc, callID, requestID, event, err}.print(asJSON)
 	}
 	return ok, nil
 }
 
-// A customer who has just started a trial.
-func createRequest(about details) *customerv1.CreateCustomerRequest {
-	customer := customerOf(about)
-	customer.HasPaymentMethod = proto.Bool(false)
-	return &customerv1.CreateCustomerRequest{
-		SiteKey:   about.siteKey,
-		EventDate: timestamppb.Now(),
-		Customer:  customer,
-		CustomProperties: &structpb.Struct{Fields: map[string]*structpb.Value{
-			"plan":      structpb.NewStringValue("trial"),
-			"qty_tasks": structpb.NewNumberValue(2),
-		}},
-	}
-}
+var errNoSuchRPC = errors.New("no such RPC")
 
-// The same customer after adding a payment method. An update carries the customer whole: what it leaves out is unset.
-func updateRequest(about details) *customerv1.UpdateCustomerRequest {
-	customer := customerOf(about)
-	customer.LastName = proto.String("Müller")
-	customer.HasPaymentMethod = proto.Bool(true)
-	return &customerv1.UpdateCustomerRequest{
-		SiteKey:   about.siteKey,
-		EventDate: timestamppb.Now(),
-		Customer:  customer,
+// call returns the event that OnboardFlow recorded. A delete may have none.
+func call(ctx context.Context, client client, rpc string, about details, requestID string) (event, error) {
+	switch rpc {
+	case "CreateCustomer":
+		response, err := client.customers.CreateCustomer(ctx, about.createCustomer(requestID))
+		return response.GetEvent(), err
+	case "UpdateCustomer":
+		response, err := client.customers.UpdateCustomer(ctx, about.updateCustomer(requestID))
+		return response.GetEvent(), err
+	case "DeleteCustomer":
+		response, err := client.customers.DeleteCustomer(ctx, about.deleteCustomer(requestID))
+		return response.GetEvent(), err
+	case "CreateSubscription":
+		response, err := client.subscriptions.CreateSubscription(ctx, about.createSubscription(requestID))
+		return response.GetEvent(), err
+	case "UpdateSubscription":
+		response, err := client.subscriptions.UpdateSubscription(ctx, about.updateSubscription(requestID))
+		return response.GetEvent(), err
+	case "RecordEvent":
+		response, err := client.events.RecordEvent(ctx, about.recordEvent(requestID))
+		return response.GetEvent(), err
+	default:
+		return nil, errNoSuchRPC
 	}
-}
-
-// The customer has left.
-func deleteRequest(about details) *customerv1.DeleteCustomerRequest {
-	return &customerv1.DeleteCustomerRequest{
-		SiteKey:    about.siteKey,
-		CustomerId: about.customerID,
-		UserId:     "user_123XYZ",
-	}
-}
-
-func customerOf(about details) *customerv1.Customer {
-	customer := &customerv1.Customer{
-		Id:        about.customerID,
-		UserId:    "user_123XYZ",
-		Email:     about.email,
-		FirstName: proto.String("Zoë"),
-	}
-	if about.imageURL != "" {
-		customer.ImageUrl = proto.String(about.imageURL)
-	}
-	return customer
 }

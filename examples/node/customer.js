@@ -1,25 +1,20 @@
-// Creates, updates or deletes a customer through onboardflow-gateway.
+// Tells OnboardFlow about a customer, through onboardflow-gateway: one call for each RPC that it names.
 //
-// client.js is the part to copy: the channel, the deadline, the request id, and what may be repeated. failure.js reads
-// the gateway's error details. This file is only the command line.
+// client.js is the part to copy: the channel, the deadline, and what is repeated. failure.js reads the gateway's error
+// details, and requests.js has a request for each RPC. This file is only the command line.
 
 import { randomUUID } from "node:crypto";
 import { parseArgs } from "node:util";
 
-import { create } from "@bufbuild/protobuf";
-import { timestampNow } from "@bufbuild/protobuf/wkt";
 import { status } from "@grpc/grpc-js";
 
 import { Client } from "./client.js";
 import { Failure } from "./failure.js";
-import {
-  CreateCustomerRequestSchema,
-  DeleteCustomerRequestSchema,
-  UpdateCustomerRequestSchema,
-} from "./gen/onboardflow/customer/v1/customer_pb.js";
+import { requestOf, rpcs } from "./requests.js";
 import { printJson, printText } from "./report.js";
 
-const usage = `Usage: node customer.js [options] [create] [update] [delete]     default: create update
+const usage = `Usage: node customer.js [options] [RPC...]     default: CreateCustomer UpdateCustomer
+RPCs: ${Object.keys(rpcs).join(", ")}
 
   --target HOST:PORT       the gateway (127.0.0.1:50051)
   --tls-ca FILE            PEM of the CA that signed the gateway's certificate; turns TLS on
@@ -48,55 +43,17 @@ const parameters = {
 function commandLine() {
   try {
     const { values, positionals } = parseArgs({ options: parameters, allowPositionals: true });
-    const unknown = positionals.find((call) => !["create", "update", "delete"].includes(call));
-    if (unknown) throw new Error(`no call is named ${unknown}: create, update, delete`);
+    const unknown = positionals.find((name) => !(name in rpcs));
+    if (unknown) throw new Error(`no such RPC: ${unknown}`);
     if (!["none", "gzip"].includes(values.compression)) throw new Error("--compression: none or gzip");
-    return { options: values, calls: positionals.length > 0 ? positionals : ["create", "update"] };
+    return { options: values, names: positionals.length > 0 ? positionals : ["CreateCustomer", "UpdateCustomer"] };
   } catch (error) {
     console.error(`customer: ${error.message}\n${usage}`);
     process.exit(64);
   }
 }
 
-/** A customer who has just started a trial. */
-function createRequest(options) {
-  return create(CreateCustomerRequestSchema, {
-    siteKey: options["site-key"],
-    eventDate: timestampNow(),
-    customer: { ...customerOf(options), hasPaymentMethod: false },
-    customProperties: { plan: "trial", qty_tasks: 2 },
-  });
-}
-
-/** The same customer after adding a payment method. An update carries the customer whole: what it leaves out is unset. */
-function updateRequest(options) {
-  return create(UpdateCustomerRequestSchema, {
-    siteKey: options["site-key"],
-    eventDate: timestampNow(),
-    customer: { ...customerOf(options), lastName: "Müller", hasPaymentMethod: true },
-  });
-}
-
-/** The customer has left. */
-function deleteRequest(options) {
-  return create(DeleteCustomerRequestSchema, {
-    siteKey: options["site-key"],
-    customerId: options["customer-id"],
-    userId: "user_123XYZ",
-  });
-}
-
-function customerOf(options) {
-  return {
-    id: options["customer-id"],
-    userId: "user_123XYZ",
-    email: options.email,
-    firstName: "Zoë",
-    imageUrl: options["image-url"] || undefined,
-  };
-}
-
-const { options, calls } = commandLine();
+const { options, names } = commandLine();
 if (options.help) {
   console.log(usage);
   process.exit();
@@ -108,19 +65,20 @@ const client = new Client(options.target, {
   compression: options.compression,
   timeout: Number(options.timeout),
 });
-const make = {
-  create: (requestId) => client.create(createRequest(options), requestId),
-  update: (requestId) => client.update(updateRequest(options), requestId),
-  delete: (requestId) => client.delete(deleteRequest(options), requestId),
-};
 const print = options.json ? printJson : printText;
-for (const call of calls) {
+for (const name of names) {
+  const rpc = rpcs[name];
+  // Names this write in each attempt at it, those of the channel too. Store it where your own program may repeat the
+  // write later.
   const requestId = randomUUID();
+  const callId = randomUUID();
+  const call = { name, callId, requestId };
   try {
-    print(call, requestId, await make[call](requestId));
+    const { event } = await client.call(rpc[0], requestOf(rpc, options, requestId), callId);
+    print(call, event);
   } catch (error) {
     if (!(error.code in status)) throw error;
-    print(call, requestId, undefined, Failure.of(error));
+    print(call, undefined, Failure.of(error));
     process.exitCode = 1;
   }
 }

@@ -52,14 +52,4 @@ export class Failure {
   get write() {
     return this.metadata.write ?? "";
   }
-
-  /** Whether the same create may be sent again: the trouble is passing, and no event was recorded. */
-  get nothingWritten() {
-    return this.code === "UNAVAILABLE" && ["not_sent", "rejected"].includes(this.write);
-  }
-
-  /** How many milliseconds to wait before another try. */
-  get wait() {
-    return this.retryAfter ?? 200;
-  }
 }

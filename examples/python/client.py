@@ -1,28 +1,35 @@
-"""The client: how to connect, and how to make each call so that it neither hangs nor records a customer twice."""
+"""The client: how to connect, and how to make a call so that it neither hangs nor records anything twice."""
 
-import time
 from pathlib import Path
 
 import grpc
 
-from failure import Failure
-from onboardflow.customer.v1 import customer_pb2, customer_pb2_grpc
+from onboardflow.customer.v1 import customer_pb2_grpc
+from onboardflow.event.v1 import event_pb2_grpc
+from onboardflow.subscription.v1 import subscription_pb2_grpc
 
+# The channel repeats every call that fails with UNAVAILABLE, creates included. That is safe only because each request
+# has a request_id and the gateway keeps a ledger: a gateway without one refuses the call with LEDGER_OFF.
 SERVICE_CONFIG = Path(__file__).parent.parent / "service-config.json"
 
-# Bounds a create's tries, the first one included.
-MAX_ATTEMPTS = 3
+# A ping every 30 s, between calls too: a connection that has fallen silent is replaced before the next call needs it.
+PINGS = [
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),  # without this, grpcio sends two and no more
+]
 
 
 def connect(target, ca=None, cert=None, key=None, compression="none"):
     """Sets up the channel.
 
-    One serves the whole program: it balances over every address that the name has, reconnects by itself, and repeats a
-    failed update (not a create), as the service config says.
+    One serves the whole program: it balances over every address that the name has, reconnects by itself, and repeats
+    failed calls as the service config says.
     """
     target = f"dns:///{target}"
     options = {
-        "options": [("grpc.service_config", SERVICE_CONFIG.read_text())],
+        "options": [("grpc.service_config", SERVICE_CONFIG.read_text()), *PINGS],
         "compression": {"none": grpc.Compression.NoCompression, "gzip": grpc.Compression.Gzip}[compression],
     }
     if ca is None:
@@ -36,42 +43,26 @@ def connect(target, ca=None, cert=None, key=None, compression="none"):
 
 
 class Client:
-    """Creates, updates and deletes customers.
-
-    The timeout, in seconds, holds for a call as a whole. The gateway learns it too, and keeps it for its own call to
-    OnboardFlow. The request id is what the gateway logs a call under.
-    """
+    """Has a stub for each service. They share one channel."""
 
     def __init__(self, channel, timeout):
-        self._api = customer_pb2_grpc.CustomerServiceStub(channel)
         self._timeout = timeout
+        customers = customer_pb2_grpc.CustomerServiceStub(channel)
+        subscriptions = subscription_pb2_grpc.SubscriptionServiceStub(channel)
+        events = event_pb2_grpc.EventServiceStub(channel)
+        self._methods = {
+            "CreateCustomer": customers.CreateCustomer,
+            "UpdateCustomer": customers.UpdateCustomer,
+            "DeleteCustomer": customers.DeleteCustomer,
+            "CreateSubscription": subscriptions.CreateSubscription,
+            "UpdateSubscription": subscriptions.UpdateSubscription,
+            "RecordEvent": events.RecordEvent,
+        }
 
-    def create(self, request: customer_pb2.CreateCustomerRequest, request_id) -> customer_pb2.CustomerEvent:
-        """Records a new customer.
+    def call(self, rpc, request, call_id):
+        """Returns the event that OnboardFlow recorded. A delete may have none: the event is empty then.
 
-        A create isn't idempotent, so the service config has no retries for it; it is repeated here, and only where the
-        gateway says that nothing was written.
+        The timeout, in seconds, holds for the call as a whole, repeats included. The gateway learns it too, and keeps
+        it for its own call to OnboardFlow. The call id is the one under which the gateway logs the call.
         """
-        deadline = time.monotonic() + self._timeout
-        for attempt in range(1, MAX_ATTEMPTS + 1):
-            try:
-                return self._api.CreateCustomer(
-                    request, timeout=deadline - time.monotonic(), metadata=[("x-request-id", request_id)]
-                ).event
-            except grpc.RpcError as error:
-                failure = Failure.of(error)
-                fits = time.monotonic() + failure.wait < deadline
-                if attempt == MAX_ATTEMPTS or not failure.nothing_written or not fits:
-                    raise
-                time.sleep(failure.wait)
-
-    def update(self, request: customer_pb2.UpdateCustomerRequest, request_id) -> customer_pb2.CustomerEvent:
-        """Records a changed customer. The same update twice does no harm, so the channel itself repeats it."""
-        return self._api.UpdateCustomer(request, timeout=self._timeout, metadata=[("x-request-id", request_id)]).event
-
-    def delete(self, request: customer_pb2.DeleteCustomerRequest, request_id) -> customer_pb2.CustomerEvent:
-        """Removes a customer. One that is gone stays gone, so the channel itself repeats it.
-
-        The event is empty where OnboardFlow's reply has none.
-        """
-        return self._api.DeleteCustomer(request, timeout=self._timeout, metadata=[("x-request-id", request_id)]).event
+        return self._methods[rpc](request, timeout=self._timeout, metadata=[("x-request-id", call_id)]).event

@@ -45,13 +45,3 @@ class Failure:
     def write(self) -> str:
         """What became of the write: not_sent, rejected, unknown or applied."""
         return self.metadata.get("write", "")
-
-    @property
-    def nothing_written(self) -> bool:
-        """Whether the same create may be sent again: the trouble is passing, and no event was recorded."""
-        return self.code is grpc.StatusCode.UNAVAILABLE and self.write in ("not_sent", "rejected")
-
-    @property
-    def wait(self) -> float:
-        """How many seconds to wait before another try."""
-        return self.retry_after.total_seconds() if self.retry_after is not None else 0.2

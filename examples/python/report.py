@@ -1,35 +1,53 @@
 """Prints what came of a call: for people, or as the line of JSON that the interop test compares between languages."""
 
 import json
+from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf import json_format
 
-FATE = {
-    "not_sent": "nothing was written",
-    "rejected": "nothing was written",
-    "applied": "it was written all the same: don't repeat it",
-}
+from failure import Failure
 
 
-def text(call, request_id, event, failure):
-    if event:
-        print(f"{call}: {event.event_meta.type}, event {event.id}" if event.id else f"{call}: done")
-        return
-    print(f"{call} failed: {failure.code.name}: {failure.message}")
-    if failure.reason:
-        print(f"  reason: {failure.reason}")
-    for field, description in failure.violations:
-        print(f"  {field}: {description}")
-    print(f"  {FATE.get(failure.write, 'it may have been written: look in the pages of OnboardFlow before you repeat a create')}")
-    if failure.retry_after is not None:
-        print(f"  worth another try after {failure.retry_after}")
+@dataclass
+class Report:
+    """A call, with the event that it recorded or its failure."""
 
+    rpc: str
+    call_id: str
+    request_id: str
+    event: Any = None
+    failure: Failure | None = None
 
-def as_json(call, request_id, event, failure):
-    line = {"call": call, "request_id": request_id}
-    if event:
-        line |= {"code": "OK", "event": json_format.MessageToDict(event)}
-    else:
+    def print(self, as_json):
+        if as_json:
+            print(json.dumps(self.line(), ensure_ascii=False))
+        elif self.failure:
+            self.print_failure(self.failure)
+        else:
+            event = f", event {self.event.id}" if self.event.id else ""  # a delete's reply may have none
+            print(f"{self.rpc}: done{event}")
+
+    def print_failure(self, failure):
+        print(f"{self.rpc} failed: {failure.code.name}: {failure.message}")
+        if failure.reason:
+            print(f"  reason: {failure.reason}")
+        for field, description in failure.violations:
+            print(f"  {field}: {description}")
+        if failure.write in ("not_sent", "rejected"):
+            print("  nothing was written")
+        elif failure.write == "applied":
+            print("  it was written: do not repeat it")
+        else:
+            print(f"  it may have been written: repeat it only with the same request_id, {self.request_id}")
+        if failure.retry_after is not None:
+            print(f"  try again after {failure.retry_after}")
+
+    def line(self):
+        line = {"call": self.rpc, "call_id": self.call_id, "request_id": self.request_id}
+        failure = self.failure
+        if failure is None:
+            return line | {"code": "OK", "event": json_format.MessageToDict(self.event)}
         line |= {
             "code": failure.code.name,
             "message": failure.message,
@@ -40,4 +58,4 @@ def as_json(call, request_id, event, failure):
         }
         if failure.retry_after is not None:
             line["retry_after_ms"] = int(failure.retry_after.total_seconds() * 1000)
-    print(json.dumps(line, ensure_ascii=False))
+        return line

@@ -1,8 +1,8 @@
 """Runs callers of several languages, grpcurl and ghz against the real binary with its sandbox.
 
-  clients   every example of examples/, built as its README says, in every case that the sandbox provokes: plaintext and
-            mTLS, compressed and not. Each must see what the contract says, and all the same, field by field; and what it
-            sees must lead to the right row of docs/calling.md's table.
+  clients   every example of examples/, built as its README says, makes all six RPCs in every case that the sandbox
+            provokes: plaintext and mTLS, compressed and not. Each must see what the contract says, and all must see the
+            same, field by field. What they see must lead to the right row of docs/calling.md's table.
   readme    the commands that the examples' READMEs print
   grpcurl   the current release and an old one that knows reflection v1alpha only
   mesh      a real Envoy with Istio's default retries in front: what OnboardFlow sees of one call that fails
@@ -171,6 +171,9 @@ def try_grpcurl(binary: pathlib.Path, certificates: Certificates, report: Report
         if has_tls(binary):
             marks += report.mark(f"{program}, mTLS", check(certificates))
         print(f"{program:<18} {marks}  {', '.join(tools.GRPCURL)}, descriptors")
+    if not tools.missing(("grpcurl",)):
+        mark = report.mark("grpcurl, no request_id", attempt(tools.unnamed_write_problems)(binary))
+        print(f"{'no request_id':<18} {mark}  rows of docs/calling.md: {', '.join(tools.WITHOUT_REQUEST_ID.values())}")
 
 
 def try_mesh(binary: pathlib.Path, folder: pathlib.Path, report: Report) -> None:

@@ -7,6 +7,11 @@ from typing import Any
 
 SITE_KEY = "f37F2PPh"
 IMAGE_URL = "https://example.com/" + "zoe/" * 100  # long, as some clients don't compress where that gains nothing
+TRIAL = datetime.timedelta(days=14)
+
+CREATES = ("CreateCustomer", "CreateSubscription", "RecordEvent")
+TWO_RPCS = ("CreateCustomer", "UpdateCustomer")  # for cases in which each call takes its time
+ALL_RPCS = (*TWO_RPCS, "CreateSubscription", "UpdateSubscription", "RecordEvent", "DeleteCustomer")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +21,7 @@ class Failure:
     code: str  # or several: "A or B"
     reason: str = ""  # "*" means any
     writes: tuple[str, ...] = ("",)
-    fields: tuple[str, ...] = ()  # that BadRequest must name, whatever else it names
+    fields: dict[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)  # by RPC: BadRequest must name these
     retry_after: bool = False
     http_status: str | None = None
 
@@ -26,12 +31,15 @@ class Case:
     name: str
     arguments: tuple[str, ...] = ()
     create: Failure | None = None  # None: the call succeeds
-    update: Failure | None = None
+    update: Failure | None = None  # of a delete, too
+    remembered: Failure | None = None  # what the first call teaches `serve`, which unlike the sandbox remembers it
+    rpcs: tuple[str, ...] = ALL_RPCS
     gateway: tuple[str, ...] = ()  # flags
     serving: bool = True  # or is nobody there?
+    ledger: bool = True
     stranger: bool = False  # a caller without a certificate, where the gateway demands one
-    remembered: bool = False  # does the first call teach `serve`, which unlike the sandbox remembers, about the second?
-    streams: tuple[int, ...] = (2,)  # how many HTTP/2 streams both calls together may open: two, and the retries
+    reply_lost: bool = False  # the connection breaks when the first call's reply comes
+    repeats: tuple[int, ...] = (0,)  # how many further HTTP/2 streams the clients may open, over all calls
 
     @property
     def settled(self) -> bool:
@@ -39,9 +47,14 @@ class Case:
         failures = [failure for failure in (self.create, self.update) if failure]
         return not any(failure.reason == "*" or " or " in failure.code for failure in failures)
 
+    def expected(self, rpc: str) -> Failure | None:
+        if self.remembered and rpc != self.rpcs[0]:
+            return self.remembered
+        return self.create if rpc in CREATES else self.update
+
 
 def fails(name: str, arguments: tuple[str, ...], failure: Failure, update: Failure | None = None, **more: Any) -> Case:
-    """Both calls fail in the same way, unless an update has its own."""
+    """All calls fail in the same way, unless updates and deletes have their own."""
     return Case(name, arguments, create=failure, update=update or failure, **more)
 
 
@@ -52,22 +65,36 @@ def provoked(site_key: str, failure: Failure, update: Failure | None = None, **m
 
 QUOTA = Failure("RESOURCE_EXHAUSTED", "UPSTREAM_QUOTA_EXHAUSTED", ("rejected",), retry_after=True, http_status="429")
 MAINTENANCE = Failure("UNAVAILABLE", "UPSTREAM_MAINTENANCE", ("rejected",), retry_after=True, http_status="503")
+INVALID = {
+    "CreateCustomer": ("customer.id", "customer.email", "customer.image_url"),
+    "UpdateCustomer": ("customer.id", "customer.email", "customer.image_url"),
+    "DeleteCustomer": ("customer_id",),
+    "CreateSubscription": ("subscription.customer_id",),
+    "UpdateSubscription": ("subscription.customer_id",),
+    "RecordEvent": ("user.customer_id",),
+}
+REJECTED = {
+    "CreateCustomer": ("customer.email",),
+    "UpdateCustomer": ("customer.email",),
+    "DeleteCustomer": ("customer_id",),
+    "CreateSubscription": ("subscription.currency",),
+    "UpdateSubscription": ("subscription.currency",),
+    "RecordEvent": ("value",),
+}
 
 CASES = [
     Case("success", (f"--image-url={IMAGE_URL}",)),
+    # The first write was applied and its reply lost. The client's repeat gets the ledger's answer, and nothing is sent.
+    Case("reply lost", (f"--image-url={IMAGE_URL}",), reply_lost=True, repeats=(1,)),
+    fails("no ledger", (), Failure("FAILED_PRECONDITION", "LEDGER_OFF", ("not_sent",)), ledger=False),
     fails(
         "invalid request",
         ("--customer-id=", "--email=", "--image-url=somewhere"),
-        Failure(
-            "INVALID_ARGUMENT",
-            "INVALID_REQUEST",
-            ("not_sent",),
-            fields=("customer.id", "customer.email", "customer.image_url"),
-        ),
+        Failure("INVALID_ARGUMENT", "INVALID_REQUEST", ("not_sent",), INVALID),
     ),
     provoked(
         "sandbox-400",
-        Failure("INVALID_ARGUMENT", "UPSTREAM_REJECTED", ("rejected",), ("customer.email",), http_status="400"),
+        Failure("INVALID_ARGUMENT", "UPSTREAM_REJECTED", ("rejected",), REJECTED, http_status="400"),
     ),
     provoked("sandbox-401", Failure("INTERNAL", "UPSTREAM_CREDENTIALS_REJECTED", ("rejected",), http_status="401")),
     provoked("sandbox-404", Failure("NOT_FOUND", "UPSTREAM_NOT_FOUND", ("rejected",), http_status="404")),
@@ -80,34 +107,34 @@ CASES = [
         "sandbox-429",
         QUOTA,
         # By then `serve` knows that the day's quota is spent, and sends nothing.
-        dataclasses.replace(QUOTA, writes=("rejected", "not_sent"), http_status=None),
-        remembered=True,
+        remembered=dataclasses.replace(QUOTA, writes=("rejected", "not_sent"), http_status=None),
     ),
     provoked("sandbox-500", Failure("UNKNOWN", "UPSTREAM_FAILED", ("unknown",), http_status="500")),
     provoked(
         "sandbox-503",
         MAINTENANCE,
         # By then `serve` knows that OnboardFlow is offline, and sends nothing.
-        dataclasses.replace(MAINTENANCE, writes=("rejected", "not_sent"), http_status=None),
-        remembered=True,
-        streams=(2, 4),  # a create is never repeated; an update is, but by a client that heeds RetryInfo not so soon
+        remembered=dataclasses.replace(MAINTENANCE, writes=("rejected", "not_sent"), http_status=None),
     ),
     provoked(
         "sandbox-slow",
         Failure("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED", ("unknown",)),
         gateway=("--default-timeout", "1s", "--max-timeout", "1s"),  # shorter than the caller's
+        rpcs=TWO_RPCS,
     ),
     fails(
         "caller's deadline",
         ("--site-key", "sandbox-slow", "--timeout", "1"),
         Failure("DEADLINE_EXCEEDED", "*", ("", "unknown")),  # caller and gateway both keep it; either may be first
-        streams=(0, 1, 2),  # a busy machine may spend all of it on connecting
+        rpcs=TWO_RPCS,
+        repeats=(-2, -1, 0),  # a busy machine may spend all of it on connecting
     ),
     provoked(
         "sandbox-drop",
         Failure("UNKNOWN", "UPSTREAM_CONNECTION_LOST", ("unknown",)),
         Failure("UNAVAILABLE", "UPSTREAM_CONNECTION_LOST", ("unknown",)),
-        streams=(4,),
+        rpcs=TWO_RPCS,
+        repeats=(2,),
     ),
     provoked(
         "sandbox-garbage",
@@ -118,36 +145,49 @@ CASES = [
         Failure("INTERNAL", "UPSTREAM_REPLY_UNREADABLE", ("applied",), http_status="200"),
     ),
     provoked("sandbox-refused", Failure("FAILED_PRECONDITION", "UPSTREAM_REJECTED", ("rejected",), http_status="200")),
-    fails("no gateway", (), Failure("UNAVAILABLE"), serving=False),
+    fails("no gateway", (), Failure("UNAVAILABLE"), rpcs=TWO_RPCS, serving=False),
     # tonic has its own words for a connection that breaks: CANCELLED, or UNKNOWN.
-    fails("no certificate", (), Failure("UNAVAILABLE or CANCELLED or UNKNOWN"), stranger=True),
+    fails("no certificate", (), Failure("UNAVAILABLE or CANCELLED or UNKNOWN"), rpcs=TWO_RPCS, stranger=True),
 ]
 
 
-def problems(case: Case, call: str, outcome: dict[str, Any]) -> list[str]:
+def problems(case: Case, rpc: str, outcome: dict[str, Any]) -> list[str]:
     """Where the outcome that a client printed differs from what the contract says."""
-    expected = case.create if call == "create" else case.update
+    expected = case.expected(rpc)
     if expected is None:
-        return [] if outcome["code"] == "OK" and steady(outcome) == success(call) else [f"saw {steady(outcome)}"]
+        return [] if outcome["code"] == "OK" and steady(outcome) == success(rpc) else [f"saw {steady(outcome)}"]
 
     metadata = outcome.get("metadata") or {}
     named = {violation["field"] for violation in outcome.get("violations") or []}
+    fields = expected.fields.get(rpc, ())
     wrong = {
         f"code isn't {expected.code}": outcome["code"] not in expected.code.split(" or "),
         f"reason isn't {expected.reason}": expected.reason not in ("*", outcome.get("reason")),
         f"write isn't {' or '.join(expected.writes)}": outcome.get("write") not in expected.writes,
-        f"violations don't name {expected.fields}": not set(expected.fields) <= named,
+        f"violations don't name {fields}": not set(fields) <= named,
         "RetryInfo": (outcome.get("retry_after_ms") is not None) != expected.retry_after,
         f"http_status isn't {expected.http_status}": expected.http_status not in (None, metadata.get("http_status")),
-        "the request id isn't the one sent": metadata.get("request_id", outcome["request_id"]) != outcome["request_id"],
+        "the call's id isn't the one sent": metadata.get("request_id", outcome["call_id"]) != outcome["call_id"],
         "no message": bool(outcome.get("reason")) and not outcome.get("message"),
     }
     found = [what for what, is_wrong in wrong.items() if is_wrong]
     return [f"{', '.join(found)}: {outcome}"] if found else []
 
 
-def success(call: str) -> dict[str, Any]:
-    """What a successful call returns, less what varies from call to call."""
+def success(rpc: str) -> dict[str, Any]:
+    """What a successful call returns, less what varies from call to call. A delete's reply has no event."""
+    event = {
+        "CreateCustomer": lambda: customer_event("CUSTOMER_CREATED", hasPaymentMethod=False),
+        "UpdateCustomer": lambda: customer_event("CUSTOMER_UPDATED", hasPaymentMethod=True, lastName="Müller"),
+        "DeleteCustomer": dict,
+        "CreateSubscription": lambda: subscription_event("SUBSCRIPTION_CREATED", "trialing"),
+        "UpdateSubscription": lambda: subscription_event("SUBSCRIPTION_UPDATED", "active"),
+        "RecordEvent": recorded_event,
+    }[rpc]()
+    return {"call": rpc, "code": "OK"} | ({"event": event} if event else {})
+
+
+def customer_event(kind: str, **more: Any) -> dict[str, Any]:
     customer = {
         "id": "cus_123XYZ",
         "userId": "user_123XYZ",
@@ -155,15 +195,27 @@ def success(call: str) -> dict[str, Any]:
         "firstName": "Zoë",
         "imageUrl": IMAGE_URL,
     }
-    if call == "create":
-        data = {
-            "customer": customer | {"hasPaymentMethod": False},
-            "customProperties": {"plan": "trial", "qty_tasks": 2},
-        }
-    else:
-        data = {"customer": customer | {"lastName": "Müller", "hasPaymentMethod": True}}
-    kind = "CUSTOMER_CREATED" if call == "create" else "CUSTOMER_UPDATED"
-    event = {
+    properties = {"customProperties": {"plan": "trial", "qty_tasks": 2}} if kind == "CUSTOMER_CREATED" else {}
+    return provider_event(kind, {"customer": customer | more} | properties)
+
+
+def subscription_event(kind: str, status: str) -> dict[str, Any]:
+    subscription = {
+        "id": "sub_123XYZ",
+        "name": "Pro",
+        "status": status,
+        "interval": "MONTH",
+        "value": "49.99",
+        "currency": "USD",
+        "startedAt": "<second>",
+        "trialStart": "<second>",
+        "trialEnd": "<second> and the trial",
+    }
+    return provider_event(kind, {"customer": {"id": "cus_123XYZ"}, "subscription": subscription})
+
+
+def provider_event(kind: str, data: dict[str, Any]) -> dict[str, Any]:
+    return {
         "id": "<number>",
         "eventProvider": "API",
         "siteUser": {},
@@ -176,12 +228,27 @@ def success(call: str) -> dict[str, Any]:
         "updated": "<time>",
         "created": "<time>",
     }
-    return {"call": call, "code": "OK", "event": event}
+
+
+def recorded_event() -> dict[str, Any]:
+    return {
+        "id": "<number>",
+        "eventProvider": "JSTRACKER",
+        "siteUser": {"id": "user_123XYZ", "customer_id": "cus_123XYZ"},
+        "siteHash": SITE_KEY,
+        "eventDate": "<time>",
+        "eventValue": "/manage/settings/",
+        "eventType": "PAGE_VIEW",
+        "eventMeta": {},
+        "updated": "<time>",
+        "created": "<time>",
+    }
 
 
 def steady(outcome: dict[str, Any]) -> dict[str, Any]:
     """An outcome less what varies from call to call, and less what a client says in its own words."""
-    kept = {name: value for name, value in outcome.items() if name != "request_id" and value not in (None, [], {}, "")}
+    ids = ("call_id", "request_id")
+    kept = {name: value for name, value in outcome.items() if name not in ids and value not in (None, [], {}, "")}
     if "event" in kept:
         kept["event"] = steady_event(kept["event"])
     if "metadata" in kept:
@@ -195,19 +262,35 @@ def steady(outcome: dict[str, Any]) -> dict[str, Any]:
 
 def steady_event(event: dict[str, Any]) -> dict[str, Any]:
     """Each value that varies, by its shape where it has the right one."""
-    meta = event.get("eventMeta", {})
-    shapes = {
+    event = event | {
         "id": shape(event.get("id"), r"\d+", "<number>"),
-        "sessionId": re.sub(r"-\d+$", "-<number>", event.get("sessionId", "")),
-        "eventValue": shape(event.get("eventValue"), r"[0-9a-f]{40}", "<hash>"),
-        "eventDate": recent(event.get("eventDate"), "<second>", fraction=False),
         "updated": recent(event.get("updated"), "<time>"),
         "created": recent(event.get("created"), "<time>"),
     }
+    if event.get("eventProvider") == "JSTRACKER":
+        return event | {"eventDate": recent(event.get("eventDate"), "<time>")}  # OnboardFlow's own, as none was sent
+    meta = event.get("eventMeta", {})
     meta_created = meta.get("created")
     if meta_created == event.get("eventDate"):
         meta_created = recent(meta_created, "<second>", fraction=False)
-    return event | shapes | {"eventMeta": meta | {"created": meta_created}}
+    return event | {
+        "sessionId": re.sub(r"-\d+$", "-<number>", event.get("sessionId", "")),
+        "eventValue": shape(event.get("eventValue"), r"[0-9a-f]{40}", "<hash>"),
+        "eventDate": recent(event.get("eventDate"), "<second>", fraction=False),
+        "eventMeta": meta | {"data": steady_data(meta.get("data", {})), "created": meta_created},
+    }
+
+
+def steady_data(data: dict[str, Any]) -> dict[str, Any]:
+    """Of a subscription's times, each must be a whole second; the trial's end is known by its start."""
+    subscription = data.get("subscription")
+    if not subscription:
+        return data
+    start, end = subscription.get("trialStart"), subscription.get("trialEnd")
+    if start and end and datetime.datetime.fromisoformat(end) - datetime.datetime.fromisoformat(start) == TRIAL:
+        end = "<second> and the trial"
+    times = {name: recent(subscription.get(name), "<second>", fraction=False) for name in ("startedAt", "trialStart")}
+    return data | {"subscription": subscription | times | {"trialEnd": end}}
 
 
 def shape(value: Any, pattern: str, name: str) -> Any:

@@ -168,7 +168,7 @@ def rows(binary: pathlib.Path, folder: pathlib.Path) -> list[tuple[str, str, int
             calls, printed = seen_by_onboardflow(binary, folder, status, method)
             problems = []
             if not 1 <= calls <= bound:
-                problems.append(f"OnboardFlow saw {calls} requests and not 1 to {bound}; the caller was told:\n{printed}")
+                problems.append(f"OnboardFlow saw {calls} requests, not 1 to {bound}; the caller was told:\n{printed}")
             if "google.rpc.ErrorInfo" not in printed:
                 problems.append(f"the caller was told nothing that a program can read:\n{printed}")
             found.append((fault, method, calls, bound, problems))

@@ -1,6 +1,7 @@
 """A TCP proxy that reads along as far as HTTP/2's frames: how many streams a client opened, and what was compressed.
 
-Clients hide both. A retry shows as a further stream, and compression as the first byte of a message.
+Clients hide both. A retry shows as a further stream, and compression as the first byte of a message. It can also lose a
+reply: the first connection breaks when the gateway's first reply comes, and the client gets none of it.
 """
 
 import socket
@@ -49,7 +50,8 @@ class Frames:
 class Tap:
     """Listens on a port of its own, and passes everything on to `target`."""
 
-    def __init__(self, target: str):
+    def __init__(self, target: str, reply_lost: bool = False):
+        self.reply_lost = reply_lost
         host, port = target.rsplit(":", 1)
         self.target = (host, int(port))
         self.connections: list[tuple[Frames, Frames]] = []  # from the client, from the gateway
@@ -75,9 +77,10 @@ class Tap:
                 return
             self.sockets += [client, gateway]
             sent, answered = Frames(PREFACE), Frames()
+            loses = self.reply_lost and not self.connections
             self.connections.append((sent, answered))
-            threading.Thread(target=pump, args=(client, gateway, sent), daemon=True).start()
-            threading.Thread(target=pump, args=(gateway, client, answered), daemon=True).start()
+            threading.Thread(target=pump, args=(client, gateway, sent, False), daemon=True).start()
+            threading.Thread(target=pump, args=(gateway, client, answered, loses), daemon=True).start()
 
     @property
     def streams(self) -> int:
@@ -93,10 +96,12 @@ class Tap:
         return {compressed for _, answered in self.connections for compressed in answered.compressed.values()}
 
 
-def pump(source: socket.socket, sink: socket.socket, frames: Frames) -> None:
+def pump(source: socket.socket, sink: socket.socket, frames: Frames, loses_reply: bool) -> None:
     try:
         while piece := source.recv(65536):
             frames.feed(piece)
+            if loses_reply and frames.streams:
+                break  # the reply has begun: nobody gets this piece, nor what would follow
             sink.sendall(piece)
         sink.shutdown(socket.SHUT_WR)
     except OSError:

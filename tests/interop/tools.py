@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import tempfile
 
+import decisions
 from gateway import Certificates, Gateway
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
@@ -48,6 +49,9 @@ GRPCURL = {
 }
 GRPCURL_DATA = {"call": REQUEST, "error details": {"site_key": "f37F2PPh", "customer": {}}}
 
+# The rows of docs/calling.md for writes of unknown outcome that have no request_id, as those of examples/ all do.
+WITHOUT_REQUEST_ID = {"CreateCustomer": "look", "UpdateCustomer": "repeat"}
+
 
 def missing(programs: tuple[str, ...]) -> list[str]:
     lacking = [program for program in programs if not (TOOLS / program).exists()]
@@ -70,6 +74,23 @@ def grpcurl_problems(program: str, binary: pathlib.Path, certificates: Certifica
                 f"{name}: no {text!r} in:\n{printed}" for text in wanted if compact(text) not in compact(printed)
             ]
         return problems + descriptor_problems([*grpcurl, gateway.address])
+
+
+def unnamed_write_problems(binary: pathlib.Path) -> list[str]:
+    """What a write without a request_id leads to, when its outcome is unknown."""
+    problems = []
+    with Gateway(binary) as gateway:
+        for rpc, expected in WITHOUT_REQUEST_ID.items():
+            data = json.dumps(REQUEST | {"site_key": "sandbox-500"})
+            command = [str(TOOLS / "grpcurl"), "-plaintext", "-format-error", "-d", data, gateway.address]
+            printed = output_of([*command, f"{SERVICE}/{rpc}"], 20)
+            status = json.loads(printed)
+            info = status["details"][0]
+            outcome = {"code": str(status["code"]), "reason": info["reason"], "write": info["metadata"]["write"]}
+            row = decisions.row_of(rpc, outcome)
+            if row != expected:
+                problems.append(f"{rpc}: docs/calling.md leads to '{row}' and not to '{expected}': {printed}")
+    return problems
 
 
 def descriptor_problems(grpcurl: list[str]) -> list[str]:

@@ -65,3 +65,31 @@ fn each_claim_of_security_md_names_a_test() {
     }
     assert!(claims > 30, "only {claims} claims were found");
 }
+
+/// The rows are those of the table whose columns are `language`, `the line` and `in`.
+#[test]
+fn each_line_for_a_caller_in_writes_md_stands_in_the_example_that_it_names() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    let text = fs::read_to_string(docs.join("writes.md")).unwrap();
+    let rows: Vec<[&str; 3]> = text
+        .lines()
+        .map(str::trim)
+        .skip_while(|line| *line != "| language | the line | in |")
+        .skip(2)
+        .map_while(|line| line.strip_prefix("| ")?.strip_suffix(" |"))
+        .map(|row| row.split(" | ").collect::<Vec<_>>().try_into().unwrap())
+        .collect();
+    assert_eq!(
+        rows.iter().map(|row| row[0]).collect::<Vec<_>>(),
+        ["Go", "Java", "Node", "Python", "Rust"]
+    );
+    for [language, line, link] in rows {
+        let (_, path) = link.trim_end_matches(')').split_once("](").unwrap();
+        let example = fs::read_to_string(docs.join(path)).unwrap();
+        let line = line.trim_matches('`');
+        assert!(
+            example.lines().any(|of_it| of_it.trim() == line),
+            "{language}: {path} has no line {line}"
+        );
+    }
+}

@@ -42,14 +42,15 @@ impl Failure {
         self.metadata.get("write").map_or("", String::as_str)
     }
 
-    /// The trouble is passing.
-    pub fn unavailable(&self) -> bool {
-        self.code == Code::Unavailable
-    }
-
-    /// The trouble is passing, and no event was recorded: even a create may be sent again.
-    pub fn nothing_written(&self) -> bool {
-        self.unavailable() && matches!(self.write(), "not_sent" | "rejected")
+    /// The trouble is passing: another try with the same `request_id` may go well. Of a connection that broke, tonic says
+    /// UNKNOWN or CANCELLED, where every other gRPC client says UNAVAILABLE.
+    pub fn is_passing(&self) -> bool {
+        let from_the_gateway = !self.reason.is_empty();
+        match self.code {
+            Code::Unavailable => true,
+            Code::Unknown | Code::Cancelled => !from_the_gateway,
+            _ => false,
+        }
     }
 
     /// How long to wait before another try: what the gateway asks for, or 0.2 s and then twice that.

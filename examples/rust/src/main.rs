@@ -1,32 +1,42 @@
-//! Creates, updates or deletes a customer through onboardflow-gateway.
+//! Tells OnboardFlow about a customer, through onboardflow-gateway: one call for each RPC that it names.
 //!
-//! `client.rs` is the part to copy: the channel, the deadline, the request id, and what may be repeated. `failure.rs`
-//! reads the gateway's error details. This file is only the command line.
+//! `client.rs` is the part to copy: the channel, the deadline, and what is repeated. `failure.rs` reads the gateway's
+//! error details, and `requests.rs` has a request for each RPC. This file is only the command line.
 
 mod client;
 mod failure;
 mod report;
+mod requests;
 
-use std::{
-    collections::BTreeMap, error::Error, path::PathBuf, process::ExitCode, time::Duration,
-    time::SystemTime,
-};
+use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, ValueEnum};
-use prost_types::{Struct, Value, value::Kind};
+use serde_json::Value;
+use tonic::Status;
+use uuid::Uuid;
 
 use client::{Client, Connection};
+use report::{Report, to_json};
+use requests::Details;
 
 /// What `build.rs` made of the proto.
 pub mod proto {
-    tonic::include_proto!("onboardflow.customer.v1");
+    pub mod customer {
+        tonic::include_proto!("onboardflow.customer.v1");
+    }
+    pub mod event {
+        tonic::include_proto!("onboardflow.event.v1");
+    }
+    pub mod subscription {
+        tonic::include_proto!("onboardflow.subscription.v1");
+    }
 }
 
-/// Creates, updates or deletes a customer.
+/// Tells OnboardFlow about a customer.
 #[derive(Parser)]
 struct Arguments {
-    /// Which calls; default: create, update
-    calls: Vec<Call>,
+    #[arg(default_values = ["CreateCustomer", "UpdateCustomer"])]
+    rpcs: Vec<Rpc>,
     /// The gateway's host:port
     #[arg(long, default_value = "127.0.0.1:50051")]
     target: String,
@@ -44,27 +54,22 @@ struct Arguments {
     /// Seconds that a call may take, repeats included
     #[arg(long, default_value = "5")]
     timeout: f64,
-    /// OnboardFlow site key
-    #[arg(long, default_value = "f37F2PPh")]
-    site_key: String,
-    #[arg(long, default_value = "cus_123XYZ")]
-    customer_id: String,
-    /// Customer's email address
-    #[arg(long, default_value = "zoe@example.com")]
-    email: String,
-    /// URL of the customer's picture; unset when empty
-    #[arg(long, default_value = "")]
-    image_url: String,
+    #[command(flatten)]
+    details: Details,
     /// Print a line of JSON per call
     #[arg(long)]
     json: bool,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Call {
-    Create,
-    Update,
-    Delete,
+#[derive(Clone, Copy, Debug, ValueEnum)]
+#[value(rename_all = "PascalCase")]
+enum Rpc {
+    CreateCustomer,
+    UpdateCustomer,
+    DeleteCustomer,
+    CreateSubscription,
+    UpdateSubscription,
+    RecordEvent,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
@@ -90,91 +95,75 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     )?;
 
     let mut exit = ExitCode::SUCCESS;
-    let calls = if arguments.calls.is_empty() {
-        &[Call::Create, Call::Update][..]
-    } else {
-        &arguments.calls
-    };
-    for call in calls {
-        let request_id = uuid::Uuid::new_v4().to_string();
-        let (name, outcome) = match call {
-            Call::Create => (
-                "create",
-                client.create(create_request(&arguments), &request_id).await,
-            ),
-            Call::Update => (
-                "update",
-                client.update(update_request(&arguments), &request_id).await,
-            ),
-            Call::Delete => (
-                "delete",
-                client.delete(delete_request(&arguments), &request_id).await,
-            ),
+    for rpc in arguments.rpcs {
+        // Names this write in each attempt at it. Store it where your own program may repeat the write later.
+        let request_id = Uuid::new_v4().to_string();
+        let call_id = Uuid::new_v4().to_string();
+        let report = Report {
+            outcome: call(&client, rpc, &arguments.details, &call_id, &request_id).await,
+            rpc: format!("{rpc:?}"),
+            call_id,
+            request_id,
         };
-        if outcome.is_err() {
+        if report.outcome.is_err() {
             exit = ExitCode::FAILURE;
         }
-        if arguments.json {
-            report::json(name, &request_id, &outcome);
-        } else {
-            report::text(name, &outcome);
-        }
+        report.print(arguments.json);
     }
     Ok(exit)
 }
 
-/// A customer who has just started a trial.
-fn create_request(arguments: &Arguments) -> proto::CreateCustomerRequest {
-    let property = |name: &str, kind| (name.to_owned(), Value { kind: Some(kind) });
-    proto::CreateCustomerRequest {
-        site_key: arguments.site_key.clone(),
-        event_date: Some(SystemTime::now().into()),
-        customer: Some(proto::Customer {
-            has_payment_method: Some(false),
-            ..customer(arguments)
-        }),
-        custom_properties: Some(Struct {
-            fields: BTreeMap::from([
-                property("plan", Kind::StringValue("trial".to_owned())),
-                property("qty_tasks", Kind::NumberValue(2.0)),
-            ]),
-        }),
-        request_id: String::new(),
-    }
-}
-
-/// The same customer after adding a payment method. An update carries it whole: what it leaves out is unset.
-fn update_request(arguments: &Arguments) -> proto::UpdateCustomerRequest {
-    proto::UpdateCustomerRequest {
-        site_key: arguments.site_key.clone(),
-        event_date: Some(SystemTime::now().into()),
-        customer: Some(proto::Customer {
-            last_name: Some("Müller".to_owned()),
-            has_payment_method: Some(true),
-            ..customer(arguments)
-        }),
-        custom_properties: None,
-        request_id: String::new(),
-    }
-}
-
-/// The customer has left.
-fn delete_request(arguments: &Arguments) -> proto::DeleteCustomerRequest {
-    proto::DeleteCustomerRequest {
-        site_key: arguments.site_key.clone(),
-        customer_id: arguments.customer_id.clone(),
-        user_id: "user_123XYZ".to_owned(),
-        request_id: String::new(),
-    }
-}
-
-fn customer(arguments: &Arguments) -> proto::Customer {
-    proto::Customer {
-        id: arguments.customer_id.clone(),
-        user_id: "user_123XYZ".to_owned(),
-        email: arguments.email.clone(),
-        first_name: Some("Zoë".to_owned()),
-        image_url: Some(arguments.image_url.clone()).filter(|url| !url.is_empty()),
-        ..proto::Customer::default()
-    }
+/// Returns the event that OnboardFlow recorded, as JSON. A delete may have none.
+async fn call(
+    client: &Client,
+    rpc: Rpc,
+    details: &Details,
+    call_id: &str,
+    request_id: &str,
+) -> Result<Option<Value>, Status> {
+    let id = request_id.to_owned();
+    Ok(match rpc {
+        Rpc::CreateCustomer => {
+            let rpc = async |request| client.customers.clone().create_customer(request).await;
+            let request = details.create_customer(id);
+            client.call(request, call_id, rpc).await?.event.map(to_json)
+        }
+        Rpc::UpdateCustomer => {
+            let rpc = async |request| client.customers.clone().update_customer(request).await;
+            let request = details.update_customer(id);
+            client.call(request, call_id, rpc).await?.event.map(to_json)
+        }
+        Rpc::DeleteCustomer => {
+            let rpc = async |request| client.customers.clone().delete_customer(request).await;
+            let request = details.delete_customer(id);
+            client.call(request, call_id, rpc).await?.event.map(to_json)
+        }
+        Rpc::CreateSubscription => {
+            let rpc = async |request| {
+                client
+                    .subscriptions
+                    .clone()
+                    .create_subscription(request)
+                    .await
+            };
+            let request = details.create_subscription(id);
+            client.call(request, call_id, rpc).await?.event.map(to_json)
+        }
+        Rpc::UpdateSubscription => {
+            let rpc = async |request| {
+                client
+                    .subscriptions
+                    .clone()
+                    .update_subscription(request)
+                    .await
+            };
+            let request = details.update_subscription(id);
+            client.call(request, call_id, rpc).await?.event.map(to_json)
+        }
+        Rpc::RecordEvent => {
+            let rpc = async |request| client.events.clone().record_event(request).await;
+            let request = details.record_event(id);
+            client.call(request, call_id, rpc).await?.event.map(to_json)
+        }
+    })
 }

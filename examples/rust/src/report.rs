@@ -1,66 +1,89 @@
 //! Prints what came of a call: for people, or as the line of JSON that the interop test compares between languages.
 
-use prost::Message;
+use prost::{Message, Name};
 use prost_reflect::{DescriptorPool, DynamicMessage};
 use serde_json::{Value, json};
 use tonic::Status;
 
-use crate::{failure::Failure, proto::CustomerEvent};
+use crate::failure::Failure;
 
-const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/customer.binpb"));
+const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.binpb"));
 
-pub fn text(call: &str, outcome: &Result<CustomerEvent, Status>) {
-    let failure = match outcome {
-        Ok(event) if event.id == 0 => return println!("{call}: done"),
-        Ok(event) => {
-            let kind = event.event_meta.as_ref().map_or("", |meta| &meta.r#type);
-            return println!("{call}: {kind}, event {}", event.id);
+pub struct Report {
+    pub rpc: String,
+    pub call_id: String,
+    pub request_id: String,
+    /// The event that was recorded. A delete may have none.
+    pub outcome: Result<Option<Value>, Status>,
+}
+
+impl Report {
+    pub fn print(&self, as_json: bool) {
+        match &self.outcome {
+            _ if as_json => println!("{}", self.line()),
+            Ok(Some(event)) => {
+                let id = event["id"].as_str().unwrap_or_default();
+                println!("{}: done, event {id}", self.rpc);
+            }
+            Ok(None) => println!("{}: done", self.rpc),
+            Err(status) => self.print_failure(&Failure::of(status)),
         }
-        Err(status) => Failure::of(status),
-    };
-    println!(
-        "{call} failed: {}: {}",
-        code_name(&failure),
-        failure.message
-    );
-    if !failure.reason.is_empty() {
-        println!("  reason: {}", failure.reason);
     }
-    for violation in &failure.violations {
-        println!("  {}: {}", violation.field, violation.description);
+
+    fn print_failure(&self, failure: &Failure) {
+        println!(
+            "{} failed: {}: {}",
+            self.rpc,
+            code_name(failure),
+            failure.message
+        );
+        if !failure.reason.is_empty() {
+            println!("  reason: {}", failure.reason);
+        }
+        for violation in &failure.violations {
+            println!("  {}: {}", violation.field, violation.description);
+        }
+        match failure.write() {
+            "not_sent" | "rejected" => println!("  nothing was written"),
+            "applied" => println!("  it was written: do not repeat it"),
+            _ => println!(
+                "  it may have been written: repeat it only with the same request_id, {}",
+                self.request_id
+            ),
+        }
+        if let Some(delay) = failure.retry_after {
+            println!("  try again after {delay:?}");
+        }
     }
-    match failure.write() {
-        "not_sent" | "rejected" => println!("  nothing was written"),
-        "applied" => println!("  it was written all the same: don't repeat it"),
-        _ => println!("  it may have been written: look in the pages of OnboardFlow before you repeat a create"),
-    }
-    if let Some(delay) = failure.retry_after {
-        println!("  worth another try after {delay:?}");
+
+    fn line(&self) -> Value {
+        let mut line = match &self.outcome {
+            Ok(event) => json!({"code": "OK", "event": event}),
+            Err(status) => failure_line(&Failure::of(status)),
+        };
+        line["call"] = self.rpc.as_str().into();
+        line["call_id"] = self.call_id.as_str().into();
+        line["request_id"] = self.request_id.as_str().into();
+        line
     }
 }
 
-pub fn json(call: &str, request_id: &str, outcome: &Result<CustomerEvent, Status>) {
-    let mut line = match outcome {
-        Ok(event) => json!({"code": "OK", "event": protobuf_json(event)}),
-        Err(status) => {
-            let failure = Failure::of(status);
-            let violations: Vec<_> = (failure.violations.iter())
-                .map(|v| json!({"field": v.field, "description": v.description}))
-                .collect();
-            json!({
-                "code": code_name(&failure),
-                "message": failure.message,
-                "reason": failure.reason,
-                "write": failure.write(),
-                "metadata": failure.metadata,
-                "violations": violations,
-                "retry_after_ms": failure.retry_after.map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)),
-            })
-        }
-    };
-    line["call"] = call.into();
-    line["request_id"] = request_id.into();
-    println!("{line}");
+fn failure_line(failure: &Failure) -> Value {
+    let violations: Vec<_> = (failure.violations.iter())
+        .map(|v| json!({"field": v.field, "description": v.description}))
+        .collect();
+    let retry_after = failure
+        .retry_after
+        .map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+    json!({
+        "code": code_name(failure),
+        "message": failure.message,
+        "reason": failure.reason,
+        "write": failure.write(),
+        "metadata": failure.metadata,
+        "violations": violations,
+        "retry_after_ms": retry_after,
+    })
 }
 
 /// The code as the gRPC specification writes it: `DEADLINE_EXCEEDED`, where tonic says `DeadlineExceeded`.
@@ -76,12 +99,12 @@ fn code_name(failure: &Failure) -> String {
 }
 
 /// prost's messages have no JSON of their own, but prost-reflect's do.
-fn protobuf_json(event: &CustomerEvent) -> Value {
+pub fn to_json<M: Message + Name>(message: M) -> Value {
     let pool = DescriptorPool::decode(DESCRIPTORS).expect("build.rs wrote it");
     let descriptor = pool
-        .get_message_by_name("onboardflow.customer.v1.CustomerEvent")
+        .get_message_by_name(&M::full_name())
         .expect("the proto has it");
-    let event = DynamicMessage::decode(descriptor, event.encode_to_vec().as_slice())
+    let message = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
         .expect("it was a message before");
-    serde_json::to_value(event).expect("a protobuf message has a JSON form")
+    serde_json::to_value(message).expect("a protobuf message has a JSON form")
 }

@@ -63,14 +63,4 @@ record Failure(
   String write() {
     return metadata.getOrDefault("write", "");
   }
-
-  /** Whether the same create may be sent again: the trouble is passing, and no event was recorded. */
-  boolean nothingWritten() {
-    return code == Status.Code.UNAVAILABLE && (write().equals("not_sent") || write().equals("rejected"));
-  }
-
-  /** How long to wait before another try. */
-  Duration pause() {
-    return retryAfter.orElse(Duration.ofMillis(200));
-  }
 }

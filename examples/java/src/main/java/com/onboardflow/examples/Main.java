@@ -1,13 +1,6 @@
 package com.onboardflow.examples;
 
-import com.google.protobuf.Struct;
-import com.google.protobuf.util.Timestamps;
-import com.google.protobuf.util.Values;
-import com.onboardflow.customer.v1.CreateCustomerRequest;
-import com.onboardflow.customer.v1.Customer;
-import com.onboardflow.customer.v1.CustomerEvent;
-import com.onboardflow.customer.v1.DeleteCustomerRequest;
-import com.onboardflow.customer.v1.UpdateCustomerRequest;
+import com.google.protobuf.Message;
 import io.grpc.StatusRuntimeException;
 import java.io.File;
 import java.time.Duration;
@@ -20,19 +13,19 @@ import picocli.CommandLine.Option;
 import picocli.CommandLine.Parameters;
 
 /**
- * Creates, updates or deletes a customer through onboardflow-gateway.
+ * Tells OnboardFlow about a customer, through onboardflow-gateway: one call for each RPC that it names.
  *
- * <p>CustomerClient is the part to copy: the channel, the deadline, the request id, and what may be repeated. Failure
- * reads the gateway's error details. This class is only the command line.
+ * <p>Client is the part to copy: the channel, the deadline, and what is repeated. Failure reads the gateway's error
+ * details, and Requests has a request for each RPC. This class is only the command line.
  */
-@Command(name = "customer", description = "Creates, updates or deletes a customer.", mixinStandardHelpOptions = true)
+@Command(name = "customer", description = "Tells OnboardFlow about a customer.", mixinStandardHelpOptions = true)
 final class Main implements Callable<Integer> {
-  private enum Call { create, update, delete }
+  private enum Rpc { CreateCustomer, UpdateCustomer, DeleteCustomer, CreateSubscription, UpdateSubscription, RecordEvent }
 
   private enum Compression { none, gzip }
 
-  @Parameters(paramLabel = "create|update|delete", description = "Which calls; default: create, update.")
-  private List<Call> calls = List.of(Call.create, Call.update);
+  @Parameters(paramLabel = "RPC", description = "${COMPLETION-CANDIDATES}; default: the first two.")
+  private List<Rpc> rpcs = List.of(Rpc.CreateCustomer, Rpc.UpdateCustomer);
 
   @Option(names = "--target", description = "Gateway's host:port.")
   private String target = "127.0.0.1:50051";
@@ -74,16 +67,19 @@ final class Main implements Callable<Integer> {
   /** Makes the calls, one after the other. The exit code is 0 when all went well. */
   @Override
   public Integer call() throws Exception {
-    var connection = new CustomerClient.Connection(target, tlsCa, tlsCert, tlsKey, compression.name());
-    var report = new Report(json);
+    var connection = new Client.Connection(target, tlsCa, tlsCert, tlsKey, compression.name());
     int exitCode = 0;
-    try (var client = new CustomerClient(connection, Duration.ofMillis((long) (timeout * 1000)))) {
-      for (Call call : calls) {
+    try (var client = new Client(connection, Duration.ofMillis((long) (timeout * 1000)))) {
+      for (Rpc rpc : rpcs) {
+        // Names this write in each attempt at it, those of the channel too. Store it where your own program may repeat
+        // the write later.
         var requestId = UUID.randomUUID().toString();
+        var callId = UUID.randomUUID().toString();
+        var report = new Report(rpc.name(), callId, requestId, json);
         try {
-          report.success(call.name(), requestId, make(call, client, requestId));
+          report.success(make(rpc, client, callId, requestId));
         } catch (StatusRuntimeException error) {
-          report.failure(call.name(), requestId, Failure.of(error));
+          report.failure(Failure.of(error));
           exitCode = 1;
         }
       }
@@ -91,49 +87,18 @@ final class Main implements Callable<Integer> {
     return exitCode;
   }
 
-  private CustomerEvent make(Call call, CustomerClient client, String requestId) throws InterruptedException {
-    return switch (call) {
-      case create -> client.create(createRequest(), requestId);
-      case update -> client.update(updateRequest(), requestId);
-      case delete -> client.delete(deleteRequest(), requestId);
+  /** Returns the event that OnboardFlow recorded. A delete may have none: the event is empty then. */
+  private Message make(Rpc rpc, Client client, String callId, String requestId) {
+    var requests = new Requests(siteKey, customerId, email, imageUrl);
+    return switch (rpc) {
+      case CreateCustomer -> client.customers(callId).createCustomer(requests.createCustomer(requestId)).getEvent();
+      case UpdateCustomer -> client.customers(callId).updateCustomer(requests.updateCustomer(requestId)).getEvent();
+      case DeleteCustomer -> client.customers(callId).deleteCustomer(requests.deleteCustomer(requestId)).getEvent();
+      case CreateSubscription ->
+          client.subscriptions(callId).createSubscription(requests.createSubscription(requestId)).getEvent();
+      case UpdateSubscription ->
+          client.subscriptions(callId).updateSubscription(requests.updateSubscription(requestId)).getEvent();
+      case RecordEvent -> client.events(callId).recordEvent(requests.recordEvent(requestId)).getEvent();
     };
-  }
-
-  /** A customer who has just started a trial. */
-  private CreateCustomerRequest createRequest() {
-    return CreateCustomerRequest.newBuilder()
-        .setSiteKey(siteKey)
-        .setEventDate(Timestamps.now())
-        .setCustomer(customer().setHasPaymentMethod(false))
-        .setCustomProperties(
-            Struct.newBuilder().putFields("plan", Values.of("trial")).putFields("qty_tasks", Values.of(2)))
-        .build();
-  }
-
-  /** The same customer after adding a payment method. An update carries it whole: what it leaves out is unset. */
-  private UpdateCustomerRequest updateRequest() {
-    return UpdateCustomerRequest.newBuilder()
-        .setSiteKey(siteKey)
-        .setEventDate(Timestamps.now())
-        .setCustomer(customer().setLastName("Müller").setHasPaymentMethod(true))
-        .build();
-  }
-
-  /** The customer has left. */
-  private DeleteCustomerRequest deleteRequest() {
-    return DeleteCustomerRequest.newBuilder()
-        .setSiteKey(siteKey)
-        .setCustomerId(customerId)
-        .setUserId("user_123XYZ")
-        .build();
-  }
-
-  private Customer.Builder customer() {
-    var customer =
-        Customer.newBuilder().setId(customerId).setUserId("user_123XYZ").setEmail(email).setFirstName("Zoë");
-    if (!imageUrl.isEmpty()) {
-      customer.setImageUrl(imageUrl);
-    }
-    return customer;
   }
 }

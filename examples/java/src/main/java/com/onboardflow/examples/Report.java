@@ -3,60 +3,53 @@ package com.onboardflow.examples;
 import static java.nio.charset.StandardCharsets.UTF_8;
 
 import com.google.gson.Gson;
+import com.google.gson.JsonObject;
 import com.google.gson.JsonParser;
 import com.google.protobuf.InvalidProtocolBufferException;
+import com.google.protobuf.Message;
 import com.google.protobuf.util.JsonFormat;
-import com.onboardflow.customer.v1.CustomerEvent;
 import java.io.PrintStream;
 import java.util.LinkedHashMap;
 import java.util.Map;
 
 /** Prints what came of a call: for people, or as the line of JSON that the interop test compares between languages. */
-final class Report {
-  private final PrintStream out = new PrintStream(System.out, true, UTF_8);
-  private final boolean json;
+record Report(String rpc, String callId, String requestId, boolean json) {
+  private static final PrintStream OUT = new PrintStream(System.out, true, UTF_8);
 
-  Report(boolean json) {
-    this.json = json;
-  }
-
-  void success(String call, String requestId, CustomerEvent event) throws InvalidProtocolBufferException {
-    if (!json) {
-      if (event.getId() == 0) {
-        out.printf("%s: done%n", call);
-      } else {
-        out.printf("%s: %s, event %d%n", call, event.getEventMeta().getType(), event.getId());
-      }
-      return;
-    }
-    var line = line(call, requestId);
-    line.put("code", "OK");
-    line.put("event", JsonParser.parseString(JsonFormat.printer().print(event)));
-    out.println(new Gson().toJson(line));
-  }
-
-  void failure(String call, String requestId, Failure failure) {
+  void success(Message event) throws InvalidProtocolBufferException {
+    JsonObject recorded = JsonParser.parseString(JsonFormat.printer().print(event)).getAsJsonObject();
     if (json) {
-      out.println(new Gson().toJson(failureLine(call, requestId, failure)));
+      var line = line("OK");
+      line.put("event", recorded);
+      OUT.println(new Gson().toJson(line));
+    } else if (recorded.has("id")) {
+      OUT.printf("%s: done, event %s%n", rpc, recorded.get("id").getAsString());
+    } else { // a delete's reply may have no event
+      OUT.printf("%s: done%n", rpc);
+    }
+  }
+
+  void failure(Failure failure) {
+    if (json) {
+      OUT.println(new Gson().toJson(failureLine(failure)));
       return;
     }
-    out.printf("%s failed: %s: %s%n", call, failure.code(), failure.message());
+    OUT.printf("%s failed: %s: %s%n", rpc, failure.code(), failure.message());
     if (!failure.reason().isEmpty()) {
-      out.printf("  reason: %s%n", failure.reason());
+      OUT.printf("  reason: %s%n", failure.reason());
     }
-    failure.violations().forEach(v -> out.printf("  %s: %s%n", v.getField(), v.getDescription()));
-    out.println(
+    failure.violations().forEach(v -> OUT.printf("  %s: %s%n", v.getField(), v.getDescription()));
+    OUT.println(
         switch (failure.write()) {
           case "not_sent", "rejected" -> "  nothing was written";
-          case "applied" -> "  it was written all the same: don't repeat it";
-          default -> "  it may have been written: look in the pages of OnboardFlow before you repeat a create";
+          case "applied" -> "  it was written: do not repeat it";
+          default -> "  it may have been written: repeat it only with the same request_id, " + requestId;
         });
-    failure.retryAfter().ifPresent(after -> out.printf("  worth another try after %s%n", after));
+    failure.retryAfter().ifPresent(after -> OUT.printf("  try again after %s%n", after));
   }
 
-  private static Map<String, Object> failureLine(String call, String requestId, Failure failure) {
-    var line = line(call, requestId);
-    line.put("code", failure.code().name());
+  private Map<String, Object> failureLine(Failure failure) {
+    var line = line(failure.code().name());
     line.put("message", failure.message());
     line.put("reason", failure.reason());
     line.put("write", failure.write());
@@ -70,10 +63,12 @@ final class Report {
     return line;
   }
 
-  private static Map<String, Object> line(String call, String requestId) {
+  private Map<String, Object> line(String code) {
     var line = new LinkedHashMap<String, Object>();
-    line.put("call", call);
+    line.put("call", rpc);
+    line.put("call_id", callId);
     line.put("request_id", requestId);
+    line.put("code", code);
     return line;
   }
 }
