@@ -17,6 +17,7 @@ mod tally;
 
 use std::{
     fs::{self, File},
+    ops::ControlFlow::{self, Break, Continue},
     path::Path,
     sync::Arc,
 };
@@ -51,8 +52,8 @@ pub enum How {
     Incomplete,
     /// It was interrupted.
     Interrupted,
-    /// A file can't be used, or rows break rules: nothing was sent.
-    BadFile(String),
+    /// Arguments or a file can't be used, or rows break rules: nothing was sent.
+    BadInput(String),
     /// The gateway takes no row, or a file can't be read on.
     Stopped(String),
 }
@@ -65,7 +66,7 @@ impl How {
             Self::Complete | Self::Checked(_) => 0,
             Self::Incomplete | Self::Stopped(_) => 1,
             Self::Interrupted => 130,
-            Self::BadFile(_) => 64,
+            Self::BadInput(_) => 64,
         }
     }
 }
@@ -80,7 +81,7 @@ impl Ended {
 /// Imports the files, until `stop` is cancelled.
 pub async fn run(config: ImportConfig, stop: CancellationToken) -> Result<Ended, Source> {
     if let Some(problem) = overwritten(&config) {
-        return Ok(Ended::unsent(How::BadFile(problem)));
+        return Ok(Ended::unsent(How::BadInput(problem)));
     }
     let config = Arc::new(config);
     let ended = import(Arc::clone(&config), stop).await?;
@@ -98,8 +99,8 @@ async fn import(config: Arc<ImportConfig>, stop: CancellationToken) -> Result<En
     let reader = Reader::new(Arc::clone(&config), rpc, Arc::clone(&errors));
     if config.dry_run || !reader.is_stream() {
         match check(reader.clone(), &stop, config.dry_run).await? {
-            Ok(rows) => tally.expect(rows),
-            Err(ended) => return Ok(ended),
+            Continue(rows) => tally.expect(rows),
+            Break(ended) => return Ok(ended),
         }
     }
     let pace = Pace::new(config.daily_budget, config.rate);
@@ -112,28 +113,28 @@ async fn check(
     reader: Reader,
     stop: &CancellationToken,
     dry_run: bool,
-) -> Result<Result<u64, Ended>, Source> {
+) -> Result<ControlFlow<Ended, u64>, Source> {
     let told = stop.clone();
     let checking = spawn_blocking(move || reader.check(&told));
     let checked = tokio::select! {
         checked = checking => checked?,
         // Standard input may bring nothing more.
-        () = stop.cancelled() => return Ok(Err(Ended::unsent(How::Interrupted))),
+        () = stop.cancelled() => return Ok(Break(Ended::unsent(How::Interrupted))),
     };
-    Ok(match checked {
-        Err(problem) => Err(Ended::unsent(How::BadFile(problem))),
-        Ok((rows, 0)) if dry_run => Err(Ended::unsent(How::Checked(rows))),
-        Ok((rows, 0)) => Ok(rows),
-        Ok((rows, invalid)) => Err(Ended {
-            how: How::BadFile(format!(
-                "{invalid} of {rows} rows are wrong; nothing was sent"
-            )),
-            counts: Counts {
-                invalid,
-                ..Counts::default()
-            },
-        }),
-    })
+    let (rows, invalid) = match checked {
+        Ok(counted) => counted,
+        Err(problem) => return Ok(Break(Ended::unsent(How::BadInput(problem)))),
+    };
+    let how = match invalid {
+        0 if dry_run => How::Checked(rows),
+        0 => return Ok(Continue(rows)),
+        _ => How::BadInput(format!(
+            "{invalid} of {rows} rows are wrong; nothing was sent"
+        )),
+    };
+    let mut ended = Ended::unsent(how);
+    ended.counts.invalid = invalid;
+    Ok(Break(ended))
 }
 
 /// The file of `--errors` is often what is imported next.

@@ -1,6 +1,5 @@
 """What a rehearsal does to the gateway while callers call it."""
 
-import subprocess
 import json
 import subprocess
 import time

@@ -1,10 +1,10 @@
-//! Sends requests to a gateway, and judges what it answers.
+//! Sends requests to a gateway, and judges what it answers. Knows neither files nor rows, and doesn't wait.
 
 use std::{
     error::Error,
     io,
     iter::successors,
-    path::Path,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -18,11 +18,13 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 
-use super::requests::Rpc;
+use super::{How, requests::Rpc};
 use crate::{
-    config::{ImportConfig, ImportTarget},
+    config::{ImportConfig, ImportTarget, RELOAD_INTERVAL},
     error::Source,
     files,
+    reload::{Files, Reloaded},
+    telemetry::{Metrics, Secret},
 };
 
 /// Longest time for one call. The gateway's own deadline comes first.
@@ -31,11 +33,12 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_secs(5);
 
 /// A caller of one RPC.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Client {
     grpc: Grpc<Channel>,
     rpc: Rpc,
-    authorization: Option<MetadataValue<Ascii>>,
+    /// Followed: an import may take days, and a token of Kubernetes lasts an hour.
+    authorization: Option<Reloaded<MetadataValue<Ascii>>>,
     /// Whether requests name themselves, so that sending one again is safe.
     are_named: bool,
 }
@@ -60,8 +63,8 @@ pub(super) enum Fate {
     Unknown(String),
     /// It isn't in, and may be sent again after this time; and why it isn't.
     Again(Duration, String),
-    /// No row would get through, for this reason.
-    Stop(String),
+    /// No row would get through: the import ends like this.
+    Stop(How),
 }
 
 /// Whether a row took one of OnboardFlow's calls.
@@ -92,7 +95,7 @@ impl Client {
         if target.to.scheme() == "https" {
             endpoint = endpoint.tls_config(tls(target)?)?;
         }
-        let authorization = target.bearer.as_deref().map(bearer).transpose()?;
+        let authorization = target.bearer.clone().map(follow).transpose()?;
         Ok(Self {
             grpc: Grpc::new(endpoint.connect_lazy()),
             rpc,
@@ -106,9 +109,8 @@ impl Client {
         let mut grpc = self.grpc.clone();
         let mut request = Request::new(request);
         if let Some(value) = &self.authorization {
-            request
-                .metadata_mut()
-                .insert("authorization", value.clone());
+            let value = MetadataValue::clone(&value.get());
+            request.metadata_mut().insert("authorization", value);
         }
         let answer = match grpc.ready().await {
             Ok(()) => grpc.unary(request, self.rpc.path.clone(), Raw).await,
@@ -136,6 +138,16 @@ fn tls(target: &ImportTarget) -> Result<ClientTlsConfig, Source> {
     Ok(tls)
 }
 
+fn follow(file: PathBuf) -> Result<Reloaded<MetadataValue<Ascii>>, Source> {
+    let files = Files {
+        secret: Secret::Token,
+        paths: vec![file.clone()],
+        interval: RELOAD_INTERVAL,
+        metrics: Metrics::new().secrets,
+    };
+    Reloaded::follow(files, move || bearer(&file))
+}
+
 fn bearer(file: &Path) -> Result<MetadataValue<Ascii>, Source> {
     let token = files::read_text(file)?;
     let mut value = MetadataValue::try_from(format!("Bearer {}", token.trim()))?;
@@ -152,10 +164,9 @@ fn judge(status: &Status, are_named: bool) -> Answer {
     let (reason, write) = (&info.reason, info.metadata.get("write").map(String::as_str));
     let delay = details.retry_info().and_then(|info| info.retry_delay);
     match (reason.as_str(), write, status.code()) {
-        ("LEDGER_OFF", _, _) => Fate::Stop(
+        ("LEDGER_OFF", _, _) => stop(
             "the gateway keeps no ledger, so a row could be sent twice; --allow-duplicates goes on \
-             without one"
-                .to_owned(),
+             without one",
         )
         .with(Spent::Nothing),
         ("REQUEST_IN_PROGRESS", _, _) => again(delay, reason),
@@ -169,7 +180,7 @@ fn judge(status: &Status, are_named: bool) -> Answer {
         (_, Some("unknown"), _) => Fate::Unknown(reason.clone()).with(Spent::Now),
         ("UPSTREAM_CREDENTIALS_REJECTED", _, _)
         | (_, _, Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented) => {
-            Fate::Stop(format!("{reason}: {}", status.message())).with(Spent::Now)
+            stop(format!("{reason}: {}", status.message())).with(Spent::Now)
         }
         (_, _, Code::Unavailable | Code::DeadlineExceeded) => again(delay, reason),
         // Unless it says when, sending it again changes nothing.
@@ -177,6 +188,10 @@ fn judge(status: &Status, are_named: bool) -> Answer {
         (_, Some("rejected"), _) => Fate::Failed(reason.clone()).with(Spent::Now),
         (_, _, _) => Fate::Failed(reason.clone()).with(Spent::Nothing),
     }
+}
+
+fn stop(why: impl Into<String>) -> Fate {
+    Fate::Stop(How::Stopped(why.into()))
 }
 
 fn again(delay: Option<Duration>, why: &str) -> Answer {
@@ -193,7 +208,9 @@ fn judge_connection(status: &Status, are_named: bool) -> Fate {
     let cause = causes.last();
     let cause = cause.map_or_else(|| status.message().to_owned(), ToString::to_string);
     if causes.iter().any(|error| is_of_tls(*error)) {
-        return Fate::Stop(format!("no TLS with the gateway: {cause}"));
+        return Fate::Stop(How::BadInput(format!(
+            "no TLS with the gateway: {cause} (see --to-ca, --to-cert and --to-key)"
+        )));
     }
     if causes.iter().any(|error| error.is::<ConnectError>()) {
         return Fate::Again(PAUSE, format!("no connection to the gateway: {cause}"));
@@ -213,15 +230,16 @@ fn judge_connection(status: &Status, are_named: bool) -> Fate {
                 Fate::Unknown("CONNECTION_LOST".to_owned())
             }
         }
-        code => Fate::Stop(format!("{code:?}: {}", status.message())),
+        code => stop(format!("{code:?}: {}", status.message())),
     }
 }
 
-/// Whether the two sides don't trust each other, which no wait changes.
+/// Whether the two sides don't trust each other, which no wait changes. In TLS 1.3 a server looks at the client's
+/// certificate when the client takes the handshake for done: then h2 reads what rustls says, and keeps only its
+/// text and its kind, which no socket has.
 fn is_of_tls(error: &(dyn Error + 'static)) -> bool {
     let error = error.downcast_ref::<io::Error>();
-    let within = error.and_then(io::Error::get_ref);
-    within.is_some_and(<dyn Error + Send + Sync>::is::<rustls::Error>)
+    error.is_some_and(|error| error.kind() == io::ErrorKind::InvalidData)
 }
 
 /// Requests and responses as their bytes.

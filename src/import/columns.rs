@@ -1,4 +1,5 @@
-//! The columns of a CSV file: which field of the request each of them is.
+//! The columns of a CSV file: which field of the request each of them is. Knows the message's fields, and none
+//! of the rules on what they hold.
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,5 +1,5 @@
 //! The rows that are not in: each is told on standard error, and written to the file of `--errors`, as it
-//! was, below a remark that says why.
+//! was, below a remark that says why. Judges nothing, and counts nothing.
 
 use std::{
     fs::File,

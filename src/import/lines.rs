@@ -1,4 +1,5 @@
-//! Lines of a file, numbered and bounded: plain, gzip or zstd, by what the file begins with.
+//! Lines of a file, numbered and bounded: plain, gzip or zstd, by what the file begins with. Doesn't look into a
+//! line.
 //!
 //! The memory it takes is that of one line, whatever the file is.
 

@@ -1,4 +1,5 @@
-//! When the next call may go out: within the day's budget, the rate, and what the gateway asks to wait.
+//! When the next call may go out: within the day's budget, the rate, and what the gateway asks to wait. Sends
+//! nothing, and counts calls without knowing their rows.
 
 use std::{
     pin::pin,

@@ -1,4 +1,4 @@
-//! Reads the files, and makes a request of each row.
+//! Reads the files, and makes a request of each row. Runs where it may block, and knows no gateway.
 
 use std::{path::Path, sync::Arc};
 
@@ -83,7 +83,7 @@ impl Reader {
     }
 
     fn ready(&self, file: &Path, row: Row) -> Ready {
-        let request = row.json.and_then(|mut json| {
+        let request = row.content.and_then(|mut json| {
             self.name_site(&mut json);
             self.rpc.request(json, !self.config.allow_duplicates)
         });

@@ -1,4 +1,5 @@
-//! What an import sends: the RPC, its message, and the rules that the gateway itself holds requests to.
+//! What an import sends: the RPC, its message, and the rules that the gateway itself holds requests to. Knows
+//! neither files nor connections.
 
 use std::time::SystemTime;
 
@@ -43,23 +44,23 @@ struct Checked {
 impl Rpc {
     /// The RPC for a resource.
     pub(super) fn of(resource: ImportResource, operation: ImportOperation) -> Result<Self, Source> {
-        let service = match resource {
-            ImportResource::Customer => "onboardflow.customer.v1.CustomerService",
-            ImportResource::Subscription => "onboardflow.subscription.v1.SubscriptionService",
-        };
-        let (method, check): (_, fn(&[u8]) -> _) = match (resource, operation) {
-            (ImportResource::Customer, ImportOperation::Create) => {
-                ("CreateCustomer", check::<customer::Create>)
-            }
-            (ImportResource::Customer, ImportOperation::Update) => {
-                ("UpdateCustomer", check::<customer::Update>)
-            }
-            (ImportResource::Subscription, ImportOperation::Create) => {
-                ("CreateSubscription", check::<subscription::Create>)
-            }
-            (ImportResource::Subscription, ImportOperation::Update) => {
-                ("UpdateSubscription", check::<subscription::Update>)
-            }
+        use {ImportOperation as Do, ImportResource as Of};
+
+        const CUSTOMERS: &str = "onboardflow.customer.v1.CustomerService";
+        const SUBSCRIPTIONS: &str = "onboardflow.subscription.v1.SubscriptionService";
+        let (service, method, check): (_, _, fn(&[u8]) -> _) = match (resource, operation) {
+            (Of::Customer, Do::Create) => (CUSTOMERS, "CreateCustomer", check::<customer::Create>),
+            (Of::Customer, Do::Update) => (CUSTOMERS, "UpdateCustomer", check::<customer::Update>),
+            (Of::Subscription, Do::Create) => (
+                SUBSCRIPTIONS,
+                "CreateSubscription",
+                check::<subscription::Create>,
+            ),
+            (Of::Subscription, Do::Update) => (
+                SUBSCRIPTIONS,
+                "UpdateSubscription",
+                check::<subscription::Update>,
+            ),
         };
         let pool = DescriptorPool::decode(FILE_DESCRIPTOR_SET)?;
         let descriptor = pool.get_service_by_name(service);

@@ -1,5 +1,5 @@
 //! Rows of a file, each with the line on which it begins. A row that can't be read is one that is wrong,
-//! and the next is read all the same.
+//! and the next is read all the same. Knows the two formats, and no rule of a request.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -26,20 +26,31 @@ pub(super) fn unreadable(error: &std::io::Error) -> String {
 
 /// A row of a file.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct Row<T = Value> {
     /// The line on which it begins.
     pub(super) line: u64,
     /// As it stands in the file; nothing of a row that is too long.
     pub(super) raw: Vec<u8>,
-    /// The request in Protobuf's JSON mapping, or why there is none.
-    pub(super) json: Result<Value, String>,
+    /// The request in Protobuf's JSON mapping, or why there is none. Of CSV, first the cells.
+    pub(super) content: Result<T, String>,
+}
+
+impl<T> Row<T> {
+    fn wrong(line: u64, raw: Vec<u8>, why: &str) -> Self {
+        let content = Err(why.to_owned());
+        Self { line, raw, content }
+    }
+
+    fn and_then<U>(self, next: impl FnOnce(T) -> Result<U, String>) -> Row<U> {
+        let Self { line, raw, content } = self;
+        let content = content.and_then(next);
+        Row { line, raw, content }
+    }
 }
 
 /// The rows of a file.
 pub(super) struct Rows {
-    lines: Lines,
-    /// Lines that were read for a row that they turned out not to belong to.
-    again: VecDeque<(u64, Line)>,
+    texts: Texts,
     /// Of CSV: what its header says.
     columns: Option<Columns>,
     header: Vec<u8>,
@@ -63,25 +74,23 @@ impl Rows {
         message: &MessageDescriptor,
         map: &HashMap<String, String>,
     ) -> Result<Self, String> {
-        let mut rows = Self {
-            lines,
-            again: VecDeque::new(),
-            columns: None,
-            header: Vec::new(),
-        };
-        match format {
-            ImportFormat::Jsonl => {}
+        let again = VecDeque::new();
+        let mut texts = Texts { lines, again };
+        let (columns, header) = match format {
+            ImportFormat::Jsonl => (None, Vec::new()),
             ImportFormat::Csv => {
-                let header = rows.next_csv_text().map_err(|error| unreadable(&error))?;
+                let header = texts.next_csv().map_err(|error| unreadable(&error))?;
                 let header = header.ok_or("has no header")?;
-                let cells = header.cells();
-                let columns = cells.and_then(|cells| Columns::of(&cells, message, map));
+                let header = header.and_then(|cells| Columns::of(&cells, message, map));
                 let told = |problem| format!("line {}: {problem}", header.line);
-                rows.columns = Some(columns.map_err(told)?);
-                rows.header = header.raw;
+                (Some(header.content.map_err(told)?), header.raw)
             }
-        }
-        Ok(rows)
+        };
+        Ok(Self {
+            texts,
+            columns,
+            header,
+        })
     }
 
     /// The header's line, which is empty where the file has none.
@@ -91,56 +100,46 @@ impl Rows {
 
     /// The next row. An error is the file's, and its end.
     pub(super) fn next(&mut self) -> io::Result<Option<Row>> {
-        if self.columns.is_some() {
-            self.next_of_csv()
-        } else {
-            self.next_of_json()
-        }
-    }
-
-    fn next_of_json(&mut self) -> io::Result<Option<Row>> {
-        while let Some((line, text)) = self.next_line()? {
-            let Line::Whole(raw) = text else {
-                return Ok(Some(too_long(line)));
-            };
-            if is_passed_over(&raw) {
-                continue;
+        match &self.columns {
+            None => self.texts.next_json(),
+            Some(columns) => {
+                let row = self.texts.next_csv()?;
+                Ok(row.map(|row| row.and_then(|cells| columns.json(&cells))))
             }
-            let json =
-                serde_json::from_slice(&raw).map_err(|error| match std::str::from_utf8(&raw) {
-                    Err(_) => "is not UTF-8".to_owned(),
-                    Ok(_) => format!("is not JSON: {error}"),
-                });
-            return Ok(Some(Row { line, raw, json }));
         }
-        Ok(None)
     }
+}
 
-    fn next_of_csv(&mut self) -> io::Result<Option<Row>> {
-        let Some(text) = self.next_csv_text()? else {
+/// The texts of rows.
+struct Texts {
+    lines: Lines,
+    /// Lines that were read for a row that they turned out not to belong to.
+    again: VecDeque<(u64, Line)>,
+}
+
+impl Texts {
+    fn next_json(&mut self) -> io::Result<Option<Row>> {
+        let Some((line, text)) = self.next_filled()? else {
             return Ok(None);
         };
-        let cells = text.cells();
-        let json = match &self.columns {
-            Some(columns) => cells.and_then(|cells| columns.json(&cells)),
-            None => Err("comes before the header".to_owned()),
+        let Line::Whole(raw) = text else {
+            return Ok(Some(Row::wrong(line, Vec::new(), TOO_LONG)));
         };
-        let Text { line, raw, .. } = text;
-        Ok(Some(Row { line, raw, json }))
+        let content = serde_json::from_slice(&raw).map_err(|error| match str::from_utf8(&raw) {
+            Err(_) => NOT_UTF8.to_owned(),
+            Ok(_) => format!("is not JSON: {error}"),
+        });
+        Ok(Some(Row { line, raw, content }))
     }
 
     /// The lines of one CSV row: those up to the one that ends outside of quotes. Where none does, the
     /// first line is the row that is wrong, and what follows it is read again.
-    fn next_csv_text(&mut self) -> io::Result<Option<Text>> {
-        let (line, first) = loop {
-            match self.next_line()? {
-                None => return Ok(None),
-                Some((line, Line::TooLong)) => {
-                    return Ok(Some(Text::wrong(line, vec![], TOO_LONG)));
-                }
-                Some((_, Line::Whole(text))) if is_passed_over(&text) => {}
-                Some((line, Line::Whole(text))) => break (line, text),
-            }
+    fn next_csv(&mut self) -> io::Result<Option<Row<csv::StringRecord>>> {
+        let Some((line, first)) = self.next_filled()? else {
+            return Ok(None);
+        };
+        let Line::Whole(first) = first else {
+            return Ok(Some(Row::wrong(line, Vec::new(), TOO_LONG)));
         };
         let mut place = Place::Start.after(&first);
         let mut raw = first.clone();
@@ -159,12 +158,26 @@ impl Rows {
                     taken.extend(other);
                     taken.append(&mut self.again);
                     self.again = taken;
-                    return Ok(Some(Text::wrong(line, first, NEVER_CLOSED)));
+                    let why = "has a quote that is never closed";
+                    return Ok(Some(Row::wrong(line, first, why)));
                 }
             }
         }
-        let problem = None;
-        Ok(Some(Text { line, raw, problem }))
+        let content = cells(&raw);
+        Ok(Some(Row { line, raw, content }))
+    }
+
+    /// The next line that isn't passed over.
+    fn next_filled(&mut self) -> io::Result<Option<(u64, Line)>> {
+        let is_passed_over = |line: &[u8]| {
+            line.iter().all(u8::is_ascii_whitespace) || line.starts_with(REMARK.as_bytes())
+        };
+        loop {
+            match self.next_line()? {
+                Some((_, Line::Whole(text))) if is_passed_over(&text) => {}
+                other => return Ok(other),
+            }
+        }
     }
 
     fn next_line(&mut self) -> io::Result<Option<(u64, Line)>> {
@@ -176,46 +189,17 @@ impl Rows {
 }
 
 const TOO_LONG: &str = "is longer than 1 MiB";
-const NEVER_CLOSED: &str = "has a quote that is never closed";
+const NOT_UTF8: &str = "is not UTF-8";
 
-fn too_long(line: u64) -> Row {
-    Row {
-        line,
-        raw: Vec::new(),
-        json: Err(TOO_LONG.to_owned()),
-    }
-}
-
-fn is_passed_over(line: &[u8]) -> bool {
-    line.iter().all(u8::is_ascii_whitespace) || line.starts_with(REMARK.as_bytes())
-}
-
-/// A row of CSV before it is taken apart.
-struct Text {
-    line: u64,
-    raw: Vec<u8>,
-    problem: Option<&'static str>,
-}
-
-impl Text {
-    fn wrong(line: u64, raw: Vec<u8>, problem: &'static str) -> Self {
-        let problem = Some(problem);
-        Self { line, raw, problem }
-    }
-
-    fn cells(&self) -> Result<csv::StringRecord, String> {
-        if let Some(problem) = self.problem {
-            return Err(problem.to_owned());
-        }
-        let mut record = csv::ByteRecord::new();
-        let mut reader = csv::ReaderBuilder::new()
-            .has_headers(false)
-            .buffer_capacity(self.raw.len() + 1)
-            .from_reader(self.raw.as_slice());
-        let read = reader.read_byte_record(&mut record);
-        read.map_err(|error| format!("is not CSV: {error}"))?;
-        csv::StringRecord::from_byte_record(record).map_err(|_| "is not UTF-8".to_owned())
-    }
+fn cells(raw: &[u8]) -> Result<csv::StringRecord, String> {
+    let mut record = csv::ByteRecord::new();
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .buffer_capacity(raw.len() + 1)
+        .from_reader(raw);
+    let read = reader.read_byte_record(&mut record);
+    read.map_err(|error| format!("is not CSV: {error}"))?;
+    csv::StringRecord::from_byte_record(record).map_err(|_| NOT_UTF8.to_owned())
 }
 
 /// Where in a CSV row its last byte stands. A quote opens only where a cell begins.
@@ -254,7 +238,7 @@ mod tests {
         let rpc = Rpc::of(ImportResource::Customer, ImportOperation::Create).unwrap();
         let mut rows = Rows::of(lines, format, &rpc.message, &HashMap::new()).unwrap();
         let rows = std::iter::from_fn(|| rows.next().unwrap());
-        rows.map(|row| (row.line, row.json)).collect()
+        rows.map(|row| (row.line, row.content)).collect()
     }
 
     fn ids(rows: &[(u64, Result<Value, String>)]) -> Vec<(u64, &str)> {

@@ -1,4 +1,5 @@
-//! Sends rows until it is known what became of each.
+//! Sends rows until it is known what became of each. How to read a row, when to send it, and what an answer
+//! means, others know.
 
 use std::sync::{Arc, OnceLock};
 
@@ -27,8 +28,8 @@ pub(super) struct Sending {
     errors: Arc<Errors>,
     /// Nothing more goes out: somebody said so, or the gateway takes no row.
     end: CancellationToken,
-    /// Why the gateway takes no row.
-    refused: OnceLock<String>,
+    /// How it ends where the gateway takes no row.
+    refused: OnceLock<How>,
 }
 
 impl Sending {
@@ -75,8 +76,10 @@ impl Sending {
 
     fn ended(self, unread: Option<String>) -> Ended {
         let counts = self.tally.counts();
-        let how = match self.refused.into_inner().or(unread) {
-            Some(why) => How::Stopped(why),
+        let how = match self.refused.into_inner().or(unread.map(How::Stopped)) {
+            // What was right for other rows is no bad argument.
+            Some(How::BadInput(why)) if counts.done() > 0 => How::Stopped(why),
+            Some(how) => how,
             None if counts.interrupted => How::Interrupted,
             None if counts.troubled() > 0 => How::Incomplete,
             None => How::Complete,
@@ -119,8 +122,8 @@ impl Sending {
                     self.errors.note(&row.place, &row.raw, &why)?;
                     self.tally.note(|counts| counts.lose(reason));
                 }
-                Fate::Stop(why) => {
-                    self.refused.get_or_init(|| why);
+                Fate::Stop(how) => {
+                    self.refused.get_or_init(|| how);
                     self.end.cancel();
                 }
             }

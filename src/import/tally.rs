@@ -1,4 +1,5 @@
-//! Counts what became of the rows, and shows it: a bar on a terminal, a line every ten seconds elsewhere.
+//! Counts what became of the rows, and shows it: a bar on a terminal, a line every ten seconds elsewhere. Decides
+//! nothing.
 
 use std::{
     collections::BTreeMap,
@@ -39,7 +40,7 @@ pub struct Counts {
 
 impl Counts {
     /// Rows that were dealt with.
-    fn done(&self) -> u64 {
+    pub(super) fn done(&self) -> u64 {
         self.sent + self.replayed + self.troubled()
     }
 

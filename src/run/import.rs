@@ -28,7 +28,7 @@ pub(crate) async fn import(config: ImportConfig) -> Result<(), Failure> {
             complain(format_args!("{why}"));
             writeln!(io::stdout(), "{counts}")?;
         }
-        How::BadFile(why) => complain(format_args!("{why}")),
+        How::BadInput(why) => complain(format_args!("{why}")),
     }
     match code {
         0 => Ok(()),

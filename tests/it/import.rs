@@ -7,6 +7,7 @@ mod outcomes;
 mod waits;
 
 use std::{
+    env,
     fmt::Write as _,
     net::SocketAddr,
     path::Path,
@@ -63,7 +64,10 @@ fn import(gateway: &Gateway, file: &Path, flags: &[&str]) -> Command {
 }
 
 fn import_to(url: &str, file: &Path, flags: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"));
+    #[expect(clippy::disallowed_methods, reason = "a test's own setting")]
+    let program = env::var("IMPORT_BINARY");
+    let mut command =
+        Command::new(program.unwrap_or(env!("CARGO_BIN_EXE_onboardflow-gateway").to_owned()));
     command
         .arg("import")
         .arg(format!("--to={url}"))

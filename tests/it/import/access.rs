@@ -1,11 +1,12 @@
 //! What a gateway demands of its callers, and every RPC that rows can be for.
 
-use std::fs;
+use std::{fs, path::Path, process::Stdio, time::Duration};
 
 use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt as _, time::sleep};
 use url::Url;
 
-use super::{MAP, attempts, csv, emulated, ended, gateway, import, import_to, ledger_in};
+use super::{MAP, attempts, csv, emulated, ended, gateway, import, import_to, ledger_in, said};
 use crate::{
     callers::jwt,
     support::{
@@ -13,6 +14,7 @@ use crate::{
         certificates::{Authority, Secret},
         tokens::{Signer, claims, jwks},
     },
+    tls::until,
 };
 
 /// A gateway with TLS that demands certificates and tokens.
@@ -50,19 +52,30 @@ async fn a_gateway_gets_the_certificate_and_the_token_that_it_demands() {
     let forged = write("forged", &Signer::ec("a").sign(&claims(&[])));
     let forged = format!("--to-token-file={forged}");
     let distrusts = format!("--to-ca={}", write("other.pem", &other.pem()));
-    for (flags, problem) in [
-        (&[MAP, &trusts, &cert, &key][..], "CALLER_UNAUTHENTICATED: "),
+    for (flags, expected, problem) in [
+        (
+            &[MAP, &trusts, &cert, &key][..],
+            1,
+            "CALLER_UNAUTHENTICATED: ",
+        ),
         (
             &[MAP, &trusts, &cert, &key, &forged],
+            1,
             "CALLER_UNAUTHENTICATED: ",
         ),
         (
             &[MAP, &distrusts, &cert, &key, &token],
+            64,
             "no TLS with the gateway: invalid peer certificate",
+        ),
+        (
+            &[MAP, &trusts, &token],
+            64,
+            "no TLS with the gateway: received fatal alert: CertificateRequired (see --to-ca, --to-cert",
         ),
     ] {
         let (code, said) = ended(import_to(&url, &file, flags)).await;
-        assert_eq!(code, Some(1), "{problem}: {said}");
+        assert_eq!(code, Some(expected), "{problem}: {said}");
         assert!(said.contains(problem), "{said}");
     }
     assert_eq!(attempts(&gateway), 0);
@@ -72,6 +85,44 @@ async fn a_gateway_gets_the_certificate_and_the_token_that_it_demands() {
     assert!(said.starts_with("sent 3, "), "{said}");
     let (code, said) = ended(import_to(&url, &file, &[])).await;
     assert!(code == Some(64) && said.contains("--to-ca"), "{said}");
+}
+
+#[tokio::test]
+async fn a_token_that_changes_is_read_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (signer, other) = (Signer::ec("a"), Signer::ec("a"));
+    let keys = Secret::new(&[("jwks.json", &jwks(&[&signer]))]);
+    let api = emulated().await;
+    let mut config = Config::new(Url::parse(&format!("http://{api}")).unwrap());
+    config.ledger = Some(ledger_in(&folder));
+    config.server.callers.jwt = Some(jwt(&keys));
+    let gateway = Gateway::start(config).await;
+    let token = folder.path().join("token");
+    fs::write(&token, signer.sign(&claims(&[]))).unwrap();
+    let flags = [
+        MAP,
+        "--format=csv",
+        &format!("--to-token-file={}", token.display()),
+    ];
+    let mut command = import(&gateway, Path::new("-"), &flags);
+    let mut running = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = running.stdin.take().unwrap();
+    let rows = csv(1000);
+    let mut rows = rows.split_inclusive('\n');
+    let first: String = rows.by_ref().take(2).collect();
+    stdin.write_all(first.as_bytes()).await.unwrap();
+    until("the first row is in", async || attempts(&gateway) == 1).await;
+    fs::write(&token, other.sign(&claims(&[]))).unwrap();
+    for row in rows {
+        if running.try_wait().unwrap().is_some() {
+            break;
+        }
+        let _ = stdin.write_all(row.as_bytes()).await;
+        sleep(Duration::from_millis(50)).await;
+    }
+    let (code, said) = said(running.wait_with_output().await.unwrap());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("CALLER_UNAUTHENTICATED: "), "{said}");
 }
 
 const SUBSCRIPTIONS: &str = "\

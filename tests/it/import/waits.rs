@@ -26,10 +26,14 @@ use crate::{
     tls::until,
 };
 
-fn interrupt(running: &Child) {
+fn send(signal: &str, running: &Child) {
     let id = running.id().unwrap().to_string();
-    let sent = Signal::new("kill").args(["-INT", &id]).status().unwrap();
+    let sent = Signal::new("kill").args([signal, &id]).status().unwrap();
     assert!(sent.success());
+}
+
+fn interrupt(running: &Child) {
+    send("-INT", running);
 }
 
 /// Waits until it says this on standard error, and goes on reading that.
@@ -100,6 +104,29 @@ async fn an_interrupt_ends_the_wait_for_standard_input() {
         drop(stdin);
     }
     assert_eq!(attempts(&gateway), 2);
+}
+
+#[tokio::test]
+async fn the_end_of_the_terminal_session_does_not_end_an_import() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = gateway(Some(&folder)).await;
+    let mut command = import(&gateway, Path::new("-"), &[MAP, "--format=csv"]);
+    let mut running = command.stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = running.stdin.take().unwrap();
+    let rows = csv(2);
+    let last = rows.rfind("f37F2PPh").unwrap();
+    let before = rows[..last].to_owned() + "wrong\n";
+    stdin.write_all(before.as_bytes()).await.unwrap();
+    says(&mut running, "-:3: has 1 cells").await;
+    send("-HUP", &running);
+    stdin.write_all(&rows.as_bytes()[last..]).await.unwrap();
+    drop(stdin);
+    let (code, said) = said(running.wait_with_output().await.unwrap());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.starts_with("sent 2, replayed 0, invalid 1, "),
+        "{said}"
+    );
 }
 
 /// Rows for the customer that [`CREATED`] is the answer to.
