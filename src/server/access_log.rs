@@ -2,9 +2,10 @@
 //!
 //! One line for each call that failed, at the level that its cause deserves, and one at debug for each
 //! that did not. Nothing that a caller or OnboardFlow wrote is in a line, but for the request id, the
-//! trace id, and the name of a caller that was identified.
+//! trace id, and the name that a caller's certificate or token proves.
 
 use std::{
+    borrow::Cow,
     convert::Infallible,
     future,
     net::SocketAddr,
@@ -27,6 +28,9 @@ use crate::{
     error::{Error, Kind, Loss, Row},
     telemetry::{Method, Telemetry, code_name},
 };
+
+/// Bytes of a caller's name in a line: more than the names of any cluster have.
+const MAX_NAME: usize = 512;
 
 /// Sees every call.
 #[derive(Clone, Debug)]
@@ -145,7 +149,7 @@ struct Call {
 
 /// Logs a call, with the fields that every line has.
 macro_rules! log {
-    ($call:expr, $level:ident, $duration:expr, $code:expr, { $($own:tt)* }, $($message:tt)+) => {
+    ($call:expr, $level:ident, $duration:expr, $code:expr, $caller:expr, { $($own:tt)* }, $($message:tt)+) => {
         event!(
             Level::$level,
             method = &*$call.method.name,
@@ -154,7 +158,7 @@ macro_rules! log {
             attempts = $call.context.progress.attempts(),
             duration_ms = millis($duration),
             upstream_ms = millis($call.context.progress.upstream()),
-            caller = $call.context.caller.as_ref().map(|caller| caller.name.as_str()),
+            caller = $caller.map(readable).as_deref(),
             peer = $call.peer.map(display),
             request_id = $call.context.request_id(),
             request_id_replaced = $call.context.replaced_request_id(),
@@ -168,7 +172,7 @@ impl Call {
     fn answered(self, code: Code) {
         let duration = self.ended(code, None);
         self.context.trace.end(code, None);
-        log!(self, DEBUG, duration, code, {}, "served");
+        log!(self, DEBUG, duration, code, self.caller(), {}, "served");
     }
 
     fn failed(self, failed: &Failed) {
@@ -181,9 +185,10 @@ impl Call {
         let calls = &self.layer.telemetry.metrics.calls;
         calls.failed(&self.method, failed.kind, failed.write);
         self.context.trace.end(row.code, Some(row));
+        let caller = self.caller().or(failed.stranger.as_deref());
         macro_rules! failed_at {
             ($level:ident) => {
-                log!(self, $level, duration, row.code, {
+                log!(self, $level, duration, row.code, caller, {
                     reason = row.reason,
                     write = row.write.as_str(),
                     http_status = failed.http_status.as_ref().map(StatusCode::as_u16),
@@ -203,6 +208,12 @@ impl Call {
         self.failed(&Failed::new(&Error::new(Loss::Cancelled(sent))));
     }
 
+    /// The name of its caller, if it may call.
+    fn caller(&self) -> Option<&str> {
+        let caller = self.context.caller.as_ref()?;
+        Some(&caller.name)
+    }
+
     fn ended(&self, code: Code, failure: Option<Kind>) -> Duration {
         let duration = self.started.elapsed();
         if let Some(caller) = &self.context.caller {
@@ -211,6 +222,28 @@ impl Call {
         self.method.handled(code, duration);
         duration
     }
+}
+
+/// A caller's name as a line shows it. Whoever issues certificates or tokens chose it: what is too long is
+/// cut, and what no rule could list, as it is no visible ASCII, is escaped.
+fn readable(name: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_graphic();
+    if name.len() <= MAX_NAME && name.chars().all(is_plain) {
+        return name.into();
+    }
+    let mut shown = String::new();
+    for c in name.chars() {
+        if shown.len() >= MAX_NAME {
+            shown.push('…');
+            break;
+        }
+        if is_plain(c) {
+            shown.push(c);
+        } else {
+            shown.extend(c.escape_unicode());
+        }
+    }
+    shown.into()
 }
 
 /// Milliseconds, to the microsecond.

@@ -55,6 +55,8 @@ pub(super) struct Failed {
     pub(super) http_status: Option<StatusCode>,
     /// For the log alone.
     pub(super) cause: String,
+    /// The name of a caller that no rule lists. For the log alone.
+    pub(super) stranger: Option<Box<str>>,
 }
 
 impl Failed {
@@ -64,6 +66,7 @@ impl Failed {
             write: error.write(),
             http_status: error.http_status,
             cause: error.to_string(),
+            stranger: None,
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::{
     io,
     net::SocketAddr,
+    slice,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering::Relaxed},
@@ -24,6 +25,8 @@ use crate::{
     reload::{Files, Reloaded},
     telemetry::{Metrics, Secret},
 };
+
+const NAMELESS: &str = "the client certificate has neither a DNS name nor a URI";
 
 /// What is asked of callers.
 #[derive(Debug)]
@@ -59,24 +62,47 @@ struct Found {
 /// Why a call can't be answered for at once.
 pub(super) enum Unidentified {
     /// Its caller may not call, or is nobody.
-    Refused(Error),
+    Refused(Turned),
     /// Its token names a key that nobody knows; the issuer may have it.
     KeyUnknown,
 }
 
-impl Unidentified {
-    /// What a caller is told in the end.
-    pub(super) fn into_error(self) -> Error {
-        match self {
-            Self::Refused(error) => error,
-            Self::KeyUnknown => unauthenticated(Disbelief::UnknownKey.says()),
+/// A caller that was turned away.
+pub(super) struct Turned {
+    pub(super) error: Error,
+    /// Who it is, for the log, where that was proven.
+    pub(super) name: Option<Box<str>>,
+}
+
+impl Turned {
+    /// One that no rule lists.
+    fn stranger(name: &Name) -> Self {
+        Self {
+            error: Error::new(Refusal::CallerNotAllowed),
+            name: Some(name.text.as_str().into()),
         }
     }
 }
 
-impl From<Error> for Unidentified {
+impl From<Error> for Turned {
     fn from(error: Error) -> Self {
-        Self::Refused(error)
+        Self { error, name: None }
+    }
+}
+
+impl Unidentified {
+    /// What comes of it in the end.
+    pub(super) fn into_turned(self) -> Turned {
+        match self {
+            Self::Refused(turned) => turned,
+            Self::KeyUnknown => unauthenticated(Disbelief::UnknownKey.says()).into(),
+        }
+    }
+}
+
+impl<T: Into<Turned>> From<T> for Unidentified {
+    fn from(turned: T) -> Self {
+        Self::Refused(turned.into())
     }
 }
 
@@ -165,19 +191,18 @@ impl Callers {
         &self,
         rules: &Arc<Rules>,
         peer: &Peer,
-    ) -> Result<Option<Arc<Caller>>, Error> {
+    ) -> Result<Option<Arc<Caller>>, Turned> {
         match peer.names.first() {
             _ if !self.certificates => Ok(None),
-            None if self.tokens.is_none() => Err(unauthenticated(
-                "the client certificate has neither a DNS name nor a URI",
-            )),
+            None if self.tokens.is_none() => Err(unauthenticated(NAMELESS).into()),
             None if rules.are_open() => Ok(None),
             None => Err(Error::new(Refusal::CallerNotAllowed)
-                .saying("the client certificate has neither a DNS name nor a URI")),
-            Some(_) => {
-                let caller = peer.caller(rules);
-                Ok(Some(caller.ok_or(Error::new(Refusal::CallerNotAllowed))?))
-            }
+                .saying(NAMELESS)
+                .into()),
+            Some(name) => match peer.caller(rules) {
+                Some(caller) => Ok(Some(caller)),
+                None => Err(Turned::stranger(name)),
+            },
         }
     }
 }
@@ -223,8 +248,8 @@ fn by_token(
         kind: NameKind::Subject,
         text: claims.subject,
     };
-    let caller = rules.admit(&[subject]).map(Arc::new);
-    let caller = caller.ok_or(Error::new(Refusal::CallerNotAllowed))?;
+    let admitted = rules.admit(slice::from_ref(&subject));
+    let caller = Arc::new(admitted.ok_or_else(|| Turned::stranger(&subject))?);
     let verified = Verified {
         caller: Arc::clone(&caller),
         keys,

@@ -18,7 +18,7 @@ use tower::{Layer, Service};
 
 use super::{
     call::{Answered, End, Failed, Inbound},
-    callers::{Callers, Unidentified},
+    callers::{Callers, Turned, Unidentified},
 };
 use crate::{
     callers::Caller,
@@ -65,13 +65,13 @@ where
     fn call(&mut self, call: Inbound) -> Self::Future {
         match self.identify(&call) {
             Ok(caller) => self.answer(call, Ok(caller)),
-            Err(Unidentified::Refused(error)) => self.answer(call, Err(error)),
+            Err(Unidentified::Refused(turned)) => self.answer(call, Err(turned)),
             Err(Unidentified::KeyUnknown) => {
                 let mut rescue = self.clone();
                 Box::pin(async move {
                     rescue.callers.newer_keys().await;
                     let identified = rescue.identify(&call);
-                    let identified = identified.map_err(Unidentified::into_error);
+                    let identified = identified.map_err(Unidentified::into_turned);
                     rescue.answer(call, identified).await
                 })
             }
@@ -92,13 +92,16 @@ where
     fn answer(
         &mut self,
         mut call: Inbound,
-        identified: Result<Option<Arc<Caller>>, Error>,
+        identified: Result<Option<Arc<Caller>>, Turned>,
     ) -> BoxFuture<'static, Result<Answered, Infallible>> {
-        let refused = identified.map(|caller| call.context.caller = caller).err();
+        let turned = identified.map(|caller| call.context.caller = caller).err();
         let context = call.context.clone();
-        let call = match refused {
-            None => Ok(AssertUnwindSafe(self.inner.call(call)).catch_unwind()),
-            Some(error) => Err(error),
+        let (call, stranger) = match turned {
+            None => (
+                Ok(AssertUnwindSafe(self.inner.call(call)).catch_unwind()),
+                None,
+            ),
+            Some(Turned { error, name }) => (Err(error), name),
         };
         Box::pin(async move {
             let answered = match call {
@@ -120,7 +123,10 @@ where
                 }
                 Err(status) => {
                     let (status, failed) = dress(&status, &context);
-                    (status.into_http(), End::Failed(failed))
+                    (
+                        status.into_http(),
+                        End::Failed(Failed { stranger, ..failed }),
+                    )
                 }
             };
             let headers = response.headers_mut();

@@ -66,7 +66,7 @@ async fn the_names_in_a_certificate_say_who_calls() {
         (&["spiffe://td/ns/prod/web"][..], None),
         (&["billing.svc"], None),
         (&["other.svc", "billing.svc"], None),
-        (&["spiffe://td/ns/test/web"], Some(not_allowed())),
+        (&["spiffe://td/ns/test/refused-san"], Some(not_allowed())),
         (&["web.billing.svc"], Some(not_allowed())),
         (&[], Some(unauthenticated())),
     ] {
@@ -79,6 +79,10 @@ async fn the_names_in_a_certificate_say_who_calls() {
             "{names:?}"
         );
     }
+    let log = logs::so_far();
+    let refused = log.lines().find(|line| line.contains("refused-san"));
+    let refused = refused.expect("operators have to know who was refused");
+    assert!(refused.contains("CALLER_NOT_ALLOWED"), "{refused}");
     gateway.stop().await;
 }
 

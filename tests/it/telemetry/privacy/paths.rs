@@ -9,12 +9,16 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp
 use onboardflow_gateway::proto::{
     CreateCustomerRequest, CreateCustomerResponse, customer_service_client::CustomerServiceClient,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{Request, client::Grpc, transport::Channel};
 use tonic_prost::ProstCodec;
 
-use super::{HIDDEN, KEY, check, hidden, program::Program, quoting, request, update};
+use super::{
+    HIDDEN, KEY, check, hidden,
+    program::{Program, Shown},
+    quoting, request, update,
+};
 use crate::support::{Upstream, certificates::Secret, eventually, nobody, response};
 
 /// The next answer is the one that the number of requests so far names.
@@ -139,7 +143,7 @@ pub(super) async fn own_key(collector: &Upstream) -> String {
     refused(&channel).await;
     answered(&mut CustomerServiceClient::new(channel), &script).await;
     gateway.gave_up().await;
-    gateway.end().await
+    gateway.end().await.metrics
 }
 
 /// A call with this in its `authorization`.
@@ -159,9 +163,10 @@ pub(super) async fn guarded(collector: &Upstream) -> String {
     let token = |subject: &str| {
         let expires = get_current_timestamp() + 600;
         let claims = json!({ "iss": "i", "aud": "a", "sub": subject, "exp": expires });
-        let token = encode(&Header::new(Algorithm::ES256), &claims, &signer).unwrap();
-        with_authorization(&format!("Bearer {token}"))
+        encode(&Header::new(Algorithm::ES256), &claims, &signer).unwrap()
     };
+    let call = |token: &str| with_authorization(&format!("Bearer {token}"));
+    let web = token("web");
     let files = Secret::new(&[
         ("jwks", &json!({ "keys": [jwk] }).to_string()),
         ("sites", &format!("{} = \"{KEY}\"", hidden("site"))),
@@ -182,23 +187,52 @@ pub(super) async fn guarded(collector: &Upstream) -> String {
     check(&client.create_customer(request()).await.unwrap_err());
     let nonsense = with_authorization(&format!("Bearer {}", hidden("token")));
     check(&client.create_customer(nonsense).await.unwrap_err());
-    let stranger = token(&hidden("subject"));
-    check(&client.create_customer(stranger).await.unwrap_err());
+    // Longer than a line shows, and with what would begin another one.
+    let subject = format!("a-stranger\n{}", "x".repeat(600));
+    let stranger = token(&subject);
+    let status = client.create_customer(call(&stranger)).await.unwrap_err();
+    check(&status);
+    assert!(!format!("{status:?}").contains("a-stranger"), "{status:?}");
 
     let mut first = client.clone();
     let first = tokio::spawn({
-        let request = token("web");
+        let request = call(&web);
         async move { first.create_customer(request).await.map(drop) }
     });
     let arrived = || (!upstream.received().is_empty()).then_some(());
     eventually("the first call at OnboardFlow", arrived).await;
-    check(&client.create_customer(token("web")).await.unwrap_err());
+    check(&client.create_customer(call(&web)).await.unwrap_err());
     check(&first.await.unwrap().unwrap_err());
 
     *script.lock().unwrap() = vec![response(200, &[], &quoting(true))];
-    client.create_customer(token("web")).await.unwrap();
-    check(&client.create_customer(token("web")).await.unwrap_err());
-    gateway.end().await
+    client.create_customer(call(&web)).await.unwrap();
+    check(&client.create_customer(call(&web)).await.unwrap_err());
+    let Shown { metrics, log } = gateway.end().await;
+    names_strangers_and_shows_no_token(&log, &[&stranger, &web]);
+    metrics
+}
+
+/// Operators have to know whom the rules refuse: a name that is proven is in the log, and never what proves it.
+fn names_strangers_and_shows_no_token(log: &str, tokens: &[&str]) {
+    let events = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let refused: Vec<_> = events
+        .filter(|event| event["reason"] == "CALLER_NOT_ALLOWED")
+        .collect();
+    assert_eq!(refused.len(), 1, "{log}");
+    let name = refused[0]["caller"].as_str().unwrap();
+    assert!(name.starts_with(r"a-stranger\u{a}xxx"), "{name}");
+    assert!(name.ends_with("x…") && name.len() < 520, "{name}");
+    assert!(
+        refused[0]["peer"]
+            .as_str()
+            .unwrap()
+            .starts_with("127.0.0.1:")
+    );
+    for part in tokens.iter().flat_map(|token| token.split('.')) {
+        assert!(!log.contains(part), "{log}");
+    }
 }
 
 /// One whose callers bring their keys, in front of nobody, until the circuit opens.
@@ -211,5 +245,5 @@ pub(super) async fn unreachable(collector: &Upstream) -> String {
         let own = with_authorization(&format!("Token {KEY}"));
         check(&client.create_customer(own).await.unwrap_err());
     }
-    gateway.end().await
+    gateway.end().await.metrics
 }

@@ -20,6 +20,12 @@ pub(super) struct Program {
     log: JoinHandle<String>,
 }
 
+/// What it has shown.
+pub(super) struct Shown {
+    pub(super) metrics: String,
+    pub(super) log: String,
+}
+
 impl Program {
     /// `serve` with these flags more, and this in its environment.
     pub(super) async fn start(
@@ -104,8 +110,8 @@ impl Program {
             .unwrap();
     }
 
-    /// Ends it, and searches all that it has shown. Returns its metrics.
-    pub(super) async fn end(mut self) -> String {
+    /// Ends it, and searches all that it has shown.
+    pub(super) async fn end(mut self) -> Shown {
         let mut shown = Vec::new();
         for path in ["/metrics", "/config", "/log"] {
             let (_, answer) = http("GET", self.admin, path, "").await;
@@ -120,6 +126,7 @@ impl Program {
         let log = self.log.await.unwrap();
         assert!(log.contains("\"stopped\""), "{log}");
         assert_hidden("the log", &log);
-        shown.swap_remove(0)
+        let metrics = shown.swap_remove(0);
+        Shown { metrics, log }
     }
 }
