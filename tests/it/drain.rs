@@ -1,13 +1,10 @@
 //! The end: told to stop, and gone in time whatever peers do.
 
-use std::{process::Stdio, time::Duration};
+use std::time::Duration;
 
-use onboardflow_gateway::proto::{
-    CreateCustomerRequest, customer_service_client::CustomerServiceClient,
-};
+use onboardflow_gateway::proto::CreateCustomerRequest;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines},
-    process::{Child, ChildStderr, Command},
+    io::AsyncWriteExt as _,
     sync::mpsc,
     time::{Instant, sleep, timeout},
 };
@@ -17,7 +14,7 @@ use tonic_health::pb::{
 };
 
 use crate::support::{
-    CREATED, Config, Gateway, Upstream, create_request,
+    CREATED, Config, Gateway, Process, Upstream, create_request,
     peer::{GOAWAY, Peer, call},
     response, told,
 };
@@ -162,31 +159,10 @@ async fn a_peer_that_ignores_the_goaway_is_refused() {
     gateway.ended().await;
 }
 
-/// A sandbox, with a call in it that takes 90 seconds, and its log.
-async fn stuck_sandbox(flags: &[&str]) -> (Child, Lines<BufReader<ChildStderr>>) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"))
-        .args([
-            "sandbox",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "127.0.0.1:0",
-        ])
-        .args(flags)
-        .env_clear()
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = lines.next_line().await.unwrap().unwrap();
-    let address = line.split("gRPC on ").nth(1).unwrap();
-    let address = address.split(',').next().unwrap().to_owned();
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
-    let mut client = CustomerServiceClient::new(endpoint.connect().await.unwrap());
+/// A sandbox, with a call in it that takes 90 seconds.
+async fn stuck_sandbox(flags: &[&str]) -> Process {
+    let sandbox = Process::run(&[&["sandbox"], flags].concat(), &[]).await;
+    let mut client = sandbox.client().await;
     let request = CreateCustomerRequest {
         site_key: "sandbox-slow".to_owned(),
         ..create_request()
@@ -195,36 +171,25 @@ async fn stuck_sandbox(flags: &[&str]) -> (Child, Lines<BufReader<ChildStderr>>)
     tokio::spawn(async move { client.create_customer(request).await });
     // On the same connection, so that the first has arrived when this one is answered.
     second.create_customer(create_request()).await.unwrap();
-    let log = BufReader::new(child.stderr.take().unwrap()).lines();
-    (child, log)
-}
-
-async fn signal(child: &Child, name: &str) {
-    let pid = child.id().unwrap().to_string();
-    let mut kill = Command::new("kill");
-    assert!(kill.args([name, &pid]).status().await.unwrap().success());
+    sandbox
 }
 
 #[tokio::test]
 async fn the_process_ends_well_after_the_drain_timeout() {
     for name in ["-TERM", "-INT"] {
         let flags = ["--drain-delay=100ms", "--drain-timeout=1s"];
-        let (mut child, _log) = stuck_sandbox(&flags).await;
-        signal(&child, name).await;
-        let ended = timeout(Duration::from_secs(30), child.wait()).await;
-        assert_eq!(ended.unwrap().unwrap().code(), Some(0), "{name}");
+        let sandbox = stuck_sandbox(&flags).await;
+        sandbox.signal(name).await;
+        assert_eq!(sandbox.ended().await.0, Some(0), "{name}");
     }
 }
 
 #[tokio::test]
 async fn a_second_signal_ends_the_process_at_once() {
-    let (mut child, mut log) = stuck_sandbox(&["--drain-timeout=60s"]).await;
-    signal(&child, "-TERM").await;
+    let mut sandbox = stuck_sandbox(&["--drain-timeout=1h"]).await;
+    sandbox.signal("-TERM").await;
     // The first one has to be taken note of, or the system makes one of both.
-    let noted = async { while !log.next_line().await.unwrap().unwrap().contains("draining") {} };
-    timeout(Duration::from_secs(30), noted).await.unwrap();
-    assert!(child.try_wait().unwrap().is_none());
-    signal(&child, "-TERM").await;
-    let ended = timeout(Duration::from_secs(30), child.wait()).await;
-    assert_eq!(ended.unwrap().unwrap().code(), Some(1));
+    sandbox.line_with("draining").await;
+    sandbox.signal("-TERM").await;
+    assert_eq!(sandbox.ended().await.0, Some(1));
 }

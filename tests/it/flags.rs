@@ -1,13 +1,12 @@
 //! The listener's flags, as the program takes and refuses them.
 
-use std::process::{Output, Stdio};
+use std::process::Output;
 
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::Command,
+use crate::support::{
+    Process,
+    certificates::{Authority, Secret},
+    program,
 };
-
-use crate::support::certificates::{Authority, Secret};
 
 /// What `serve` says to these flags. It must not get as far as to listen.
 async fn serve(flags: &[&str]) -> (Option<i32>, String) {
@@ -15,19 +14,12 @@ async fn serve(flags: &[&str]) -> (Option<i32>, String) {
 }
 
 async fn serve_with_key(key: &str, flags: &[&str]) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"));
-    command
-        .args([
-            "serve",
-            "--listen",
-            "127.0.0.1:0",
-            "--admin-listen",
-            "127.0.0.1:0",
-        ])
-        .args(flags)
-        .env_clear()
-        .env("ONBOARDFLOW_TOKEN", key)
-        .kill_on_drop(true);
+    let ports = [
+        "serve",
+        "--listen=127.0.0.1:0",
+        "--admin-listen=127.0.0.1:0",
+    ];
+    let mut command = program(&[&ports, flags].concat(), &[("ONBOARDFLOW_TOKEN", key)]);
     let Output { status, stderr, .. } = command.output().await.unwrap();
     (status.code(), String::from_utf8(stderr).unwrap())
 }
@@ -138,13 +130,8 @@ async fn every_file_has_a_bound() {
 
 #[tokio::test]
 async fn one_header_is_not_for_two_things() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"));
-    let output = command
-        .args(["serve", "--credentials=caller", "--jwks-file=/nowhere"])
-        .env_clear()
-        .output()
-        .await
-        .unwrap();
+    let flags = ["serve", "--credentials=caller", "--jwks-file=/nowhere"];
+    let output = program(&flags, &[]).output().await.unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(64), "{said}");
     assert!(
@@ -158,27 +145,10 @@ async fn one_header_is_not_for_two_things() {
 #[tokio::test]
 async fn a_worker_is_a_thread_and_the_first_does_all_else() {
     for workers in [1, 3] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"))
-            .args([
-                "sandbox",
-                "--listen=127.0.0.1:0",
-                "--admin-listen=127.0.0.1:0",
-            ])
-            .arg(format!("--workers={workers}"))
-            .env_clear()
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
         // It says that it serves once every worker does.
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        while let Some(line) = lines.next_line().await.unwrap() {
-            if line.contains("\"serving\"") {
-                break;
-            }
-        }
-        let tasks = format!("/proc/{}/task", child.id().unwrap());
+        let workers_flag = format!("--workers={workers}");
+        let sandbox = Process::run(&["sandbox", &workers_flag], &[]).await;
+        let tasks = format!("/proc/{}/task", sandbox.id());
         // By name, as others write the log and the ledger's file.
         let tasks = std::fs::read_dir(tasks).unwrap().filter(|task| {
             let name = task.as_ref().unwrap().path().join("comm");

@@ -7,97 +7,54 @@ use onboardflow_gateway::proto::{
 };
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
+    process::{ChildStdout, Command},
     time::timeout,
 };
 use tonic::{Code, transport::Channel};
 
 use crate::support::{
-    Told,
+    Process, Told,
     certificates::Authority,
     create_request, fresh_id, http,
     peer::Peer,
+    program,
     tokens::{Signer, jwks},
     told, update_request,
 };
 
-/// The binary, with none of its variables set but these.
-pub fn gateway(args: &[&str], variables: &[(&str, &str)]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"));
-    command
-        .args(args)
-        .env_clear()
-        .envs(variables.iter().copied())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
-}
-
 /// What the program says when it refuses to start, and its exit code.
 async fn refusal(args: &[&str], variables: &[(&str, &str)]) -> (Option<i32>, String) {
-    let output = gateway(args, variables).output().await.unwrap();
+    let output = program(args, variables).output().await.unwrap();
     (
         output.status.code(),
         String::from_utf8(output.stderr).unwrap(),
     )
 }
 
-/// On ports that nobody else has.
-const SANDBOX: [&str; 5] = [
-    "sandbox",
-    "--listen",
-    "127.0.0.1:0",
-    "--admin-listen",
-    "127.0.0.1:0",
-];
-
-/// A running sandbox, and the address that it prints for gRPC.
-async fn sandbox() -> (Child, SocketAddr) {
-    sandbox_with(&[]).await
+async fn sandbox() -> Process {
+    Process::run(&["sandbox"], &[]).await
 }
 
-async fn sandbox_with(flags: &[&str]) -> (Child, SocketAddr) {
-    let args = [&SANDBOX, flags].concat();
-    let mut child = gateway(&args, &[]).spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+/// The address that a sandbox prints for gRPC.
+async fn printed(stdout: ChildStdout) -> SocketAddr {
+    let mut lines = BufReader::new(stdout).lines();
     let line = lines.next_line().await.unwrap().unwrap();
-    let address = line
-        .split("gRPC on ")
-        .nth(1)
-        .unwrap()
-        .split(',')
-        .next()
-        .unwrap();
-    let address = address.parse().unwrap();
-    // Goes on reading, so that the child never writes into a closed pipe.
+    let (_, address) = line.split_once("gRPC on ").unwrap();
+    let (address, _) = address.split_once(',').unwrap();
+    // Goes on reading, so that the program never writes into a closed pipe.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    (child, address)
-}
-
-async fn client(address: SocketAddr) -> CustomerServiceClient<Channel> {
-    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
-    CustomerServiceClient::new(endpoint.connect().await.unwrap())
-}
-
-async fn terminate(child: &Child) {
-    let pid = child.id().unwrap().to_string();
-    assert!(
-        Command::new("kill")
-            .args(["-TERM", &pid])
-            .status()
-            .await
-            .unwrap()
-            .success()
-    );
+    address.parse().unwrap()
 }
 
 /// Each call and each `/livez` timed out once the pipe was full.
 #[tokio::test]
 async fn a_reader_of_the_log_that_stalls_holds_up_nothing() {
-    let (mut child, address) = sandbox_with(&["--log=debug", "--drain-delay=0s"]).await;
-    let mut client = client(address).await;
+    let ports = ["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
+    let args = [&["sandbox", "--log=debug", "--drain-delay=0s"], &ports[..]];
+    let mut child = program(&args.concat(), &[]).spawn().unwrap();
+    let address = printed(child.stdout.take().unwrap()).await;
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap();
+    let mut client = CustomerServiceClient::new(channel.connect().await.unwrap());
     // A pipe has room for 64 KiB, and a line some 400 bytes.
     let calls = async {
         for _ in 0..600 {
@@ -110,7 +67,9 @@ async fn a_reader_of_the_log_that_stalls_holds_up_nothing() {
         .await
         .expect("no call waits for the log");
 
-    terminate(&child).await;
+    let pid = child.id().unwrap().to_string();
+    let kill = Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(kill.await.unwrap().success());
     let ended = timeout(patience, child.wait()).await;
     let ended = ended.expect("nor does the end");
     assert_eq!(ended.unwrap().code(), Some(0));
@@ -138,51 +97,35 @@ async fn a_changed_file_that_cannot_be_used_is_logged_with_flag_and_cause() {
     ];
     let folder = tempfile::tempdir().unwrap();
     let path = |flag: &str| folder.path().join(flag);
-    let mut args = [
+    let fixed = [
         "serve",
-        "--listen=127.0.0.1:0",
-        "--admin-listen=127.0.0.1:0",
-    ]
-    .map(ToOwned::to_owned)
-    .to_vec();
-    args.extend(["--drain-delay=0s", "--log-format=json"].map(ToOwned::to_owned));
-    args.extend(["--jwt-issuer=i", "--jwt-audience=a"].map(ToOwned::to_owned));
+        "--drain-delay=0s",
+        "--jwt-issuer=i",
+        "--jwt-audience=a",
+    ];
+    let mut args = fixed.map(ToOwned::to_owned).to_vec();
     for (flag, good, ..) in files {
         std::fs::write(path(flag), good).unwrap();
         args.push(format!("--{flag}={}", path(flag).display()));
     }
     let args: Vec<_> = args.iter().map(String::as_str).collect();
-    let mut child = gateway(&args, &[]).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut line_with = async |part: &str| {
-        let found = async {
-            loop {
-                let line = lines.next_line().await.unwrap().expect("a line");
-                if line.contains(part) {
-                    return line;
-                }
-            }
-        };
-        timeout(Duration::from_secs(60), found).await.expect(part)
-    };
-    line_with("\"serving\"").await;
+    let mut gateway = Process::run(&args, &[]).await;
     for (flag, good, broken, problem) in files {
         std::fs::write(path(flag), broken).unwrap();
-        let line = line_with("the old content stays in use").await;
+        let line = gateway.line_with("the old content stays in use").await;
+        let line = line.to_string();
         let (_, said) = line.split_once(&format!("--{flag}: ")).expect(&line);
         assert!(said.contains(problem), "{line}");
         std::fs::write(path(flag), good).unwrap();
-        line_with("changed files were taken up").await;
+        gateway.line_with("changed files were taken up").await;
     }
-
-    terminate(&child).await;
-    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    assert_eq!(gateway.stop().await.0, Some(0));
 }
 
 #[tokio::test]
 async fn the_sandbox_takes_calls_and_ends_cleanly_when_told() {
-    let (mut child, address) = sandbox().await;
-    let mut client = client(address).await;
+    let sandbox = sandbox().await;
+    let mut client = sandbox.client().await;
 
     let created = client
         .create_customer(create_request())
@@ -197,16 +140,14 @@ async fn the_sandbox_takes_calls_and_ends_cleanly_when_told() {
     let kind = |event: Option<CustomerEvent>| event.unwrap().event_meta.unwrap().r#type;
     assert_eq!(kind(created.event), "CUSTOMER_CREATED");
     assert_eq!(kind(updated.event), "CUSTOMER_UPDATED");
-
-    terminate(&child).await;
-    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    assert_eq!(sandbox.stop().await.0, Some(0));
 }
 
 /// The emulated OnboardFlow numbers its events.
 #[tokio::test]
 async fn the_sandbox_makes_one_event_of_a_create_that_is_repeated() {
-    let (_child, address) = sandbox().await;
-    let mut client = client(address).await;
+    let sandbox = sandbox().await;
+    let mut client = sandbox.client().await;
     let [id, other] = [fresh_id(), fresh_id()];
     let mut events = Vec::new();
     for (id, replayed) in [(&id, None), (&id, Some("true")), (&other, None)] {
@@ -241,8 +182,8 @@ const PROVOKED: &[(&str, Code, &str, &str, Option<&str>)] = &[
 
 #[tokio::test]
 async fn each_test_site_key_provokes_its_failure() {
-    let (_child, address) = sandbox().await;
-    let mut client = client(address).await;
+    let sandbox = sandbox().await;
+    let mut client = sandbox.client().await;
     for &(site_key, code, reason, write, http_status) in PROVOKED {
         let request = CreateCustomerRequest {
             site_key: site_key.to_owned(),
@@ -261,16 +202,13 @@ async fn each_test_site_key_provokes_its_failure() {
 
 #[tokio::test]
 async fn the_slow_test_site_outlasts_the_deadline() {
-    let (_child, address) = sandbox_with(&["--default-timeout", "300ms"]).await;
+    let sandbox = Process::run(&["sandbox", "--default-timeout=300ms"], &[]).await;
     let request = CreateCustomerRequest {
         site_key: "sandbox-slow".to_owned(),
         ..create_request()
     };
-    let status = client(address)
-        .await
-        .create_customer(request)
-        .await
-        .unwrap_err();
+    let answer = sandbox.client().await.create_customer(request).await;
+    let status = answer.unwrap_err();
     let told = told(&status);
     assert_eq!(
         (told.code, told.write.as_str()),
@@ -280,22 +218,16 @@ async fn the_slow_test_site_outlasts_the_deadline() {
 
 #[tokio::test]
 async fn health_is_asked_by_the_program_itself() {
-    let (child, address) = sandbox().await;
-    let ask = |address: SocketAddr| async move {
-        let address = address.to_string();
-        gateway(&["healthcheck", &address], &[])
-            .status()
-            .await
-            .unwrap()
-            .code()
+    let sandbox = sandbox().await;
+    let address = sandbox.address;
+    let ask = async |address: &str| {
+        let status = program(&["healthcheck", address], &[]).status().await;
+        status.unwrap().code()
     };
-    assert_eq!(ask(address).await, Some(0));
-    let by_name = format!("localhost:{}", address.port());
-    let by_name = gateway(&["healthcheck", &by_name], &[]).status().await;
-    assert!(by_name.unwrap().success());
-    terminate(&child).await;
-    let _ = child.wait_with_output().await.unwrap();
-    assert_eq!(ask(address).await, Some(1));
+    assert_eq!(ask(&address.to_string()).await, Some(0));
+    assert_eq!(ask(&format!("localhost:{}", address.port())).await, Some(0));
+    sandbox.stop().await;
+    assert_eq!(ask(&address.to_string()).await, Some(1));
     let (_, stderr) = refusal(&["healthcheck", &address.to_string()], &[]).await;
     let said = format!("{address} is not SERVING: Connection refused");
     assert!(stderr.contains(&said), "{stderr}");
@@ -501,10 +433,10 @@ async fn a_proxy_that_cannot_be_used_is_bad_configuration() {
 
 #[tokio::test]
 async fn health_is_asked_where_the_variable_says() {
-    let (_child, address) = sandbox().await;
-    let everywhere = format!("0.0.0.0:{}", address.port());
+    let sandbox = sandbox().await;
+    let everywhere = format!("0.0.0.0:{}", sandbox.address.port());
     let variables = [("ONBOARDFLOW_ADMIN_LISTEN", everywhere.as_str())];
-    let status = gateway(&["healthcheck"], &variables).status().await;
+    let status = program(&["healthcheck"], &variables).status().await;
     assert_eq!(status.unwrap().code(), Some(0));
     let variables = [("ONBOARDFLOW_ADMIN_LISTEN", "here")];
     let (code, stderr) = refusal(&["healthcheck"], &variables).await;
@@ -517,17 +449,11 @@ async fn health_is_asked_where_the_variable_says() {
 
 #[tokio::test]
 async fn sighup_does_not_end_the_program() {
-    let (mut child, address) = sandbox().await;
-    let pid = child.id().unwrap().to_string();
-    let sent = Command::new("kill").args(["-HUP", &pid]).status().await;
-    assert!(sent.unwrap().success());
-    client(address)
-        .await
-        .create_customer(create_request())
-        .await
-        .unwrap();
-    terminate(&child).await;
-    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    let sandbox = sandbox().await;
+    sandbox.signal("-HUP").await;
+    let mut client = sandbox.client().await;
+    client.create_customer(create_request()).await.unwrap();
+    assert_eq!(sandbox.stop().await.0, Some(0));
 }
 
 #[tokio::test]
@@ -575,7 +501,7 @@ async fn a_port_that_is_taken_is_told_with_the_flag_that_moves_it() {
 }
 
 async fn help(command: &str) -> String {
-    let output = gateway(&[command, "--help"], &[("ONBOARDFLOW_TOKEN", "5ec2e7")]).output();
+    let output = program(&[command, "--help"], &[("ONBOARDFLOW_TOKEN", "5ec2e7")]).output();
     let output = output.await.unwrap();
     assert_eq!(output.status.code(), Some(0));
     String::from_utf8(output.stdout).unwrap()
@@ -643,34 +569,20 @@ async fn a_flood_of_connections_leaves_descriptors_for_all_else_and_is_told_once
     let limited = "ulimit -n 128 && exec \"$0\" \"$@\"";
     command
         .args(["-c", limited, env!("CARGO_BIN_EXE_onboardflow-gateway")])
-        .args(SANDBOX)
-        .args(["--log-format=json", "--drain-delay=0s"])
+        .args(["sandbox", "--drain-delay=0s"])
         .env_clear()
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    let mut child = command.spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut address_in = async |message: &str| -> SocketAddr {
-        loop {
-            let line = lines.next_line().await.unwrap().expect("a line");
-            let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-            if line["message"] == message {
-                return line["address"].as_str().unwrap().parse().unwrap();
-            }
-        }
-    };
-    let admin = address_in("admin port").await;
-    let address = address_in("serving").await;
+    let sandbox = Process::of(command).await;
 
     let mut flood = Vec::new();
     for _ in 0..300 {
-        flood.push(Peer::greeting(address, &[]).await);
+        flood.push(Peer::greeting(sandbox.address, &[]).await);
     }
-    let mut client = client(address).await;
+    let mut client = sandbox.client().await;
     client.create_customer(create_request()).await.unwrap();
-    let (status, metrics) = http("GET", admin, "/metrics", "").await;
+    let (status, metrics) = http("GET", sandbox.admin, "/metrics", "").await;
     assert_eq!(status, 200);
     let value = |name: &str| -> f64 {
         let line = metrics.lines().find(|line| line.starts_with(name));
@@ -680,11 +592,7 @@ async fn a_flood_of_connections_leaves_descriptors_for_all_else_and_is_told_once
     assert!(value(crowded) >= 230.0, "{metrics}");
     assert!(value("process_open_fds") < 128.0, "{metrics}");
 
-    terminate(&child).await;
-    let mut told = 0;
-    while let Some(line) = lines.next_line().await.unwrap() {
-        told += usize::from(line.contains("the limit of connections is reached"));
-    }
-    assert_eq!(told, 1);
-    assert_eq!(child.wait().await.unwrap().code(), Some(0));
+    let (code, log) = sandbox.stop().await;
+    let told = log.matches("the limit of connections is reached").count();
+    assert_eq!((code, told), (Some(0), 1));
 }

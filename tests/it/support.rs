@@ -30,7 +30,7 @@ pub use self::{
     gateway::{Config, Gateway},
     http::{http, http_with},
     http2::{Http2, Manner, acceptor},
-    process::Process,
+    process::{Process, program},
     store::{Store, fresh_id, insist},
     upstream::{Received, Upstream, nobody, read_request, response},
 };

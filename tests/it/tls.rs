@@ -101,7 +101,7 @@ pub async fn presented(gateway: &Gateway, ca: &Authority, leaf: &Leaf) {
 
 /// Waits until this is so.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
-    let patience = Instant::now() + Duration::from_secs(10);
+    let patience = Instant::now() + Duration::from_secs(60);
     while !is_so().await {
         assert!(Instant::now() < patience, "{what}");
         sleep(Duration::from_millis(10)).await;

@@ -1,77 +1,35 @@
 //! The program's way to OnboardFlow, by its flags and the environment's variables.
 
-use std::{collections::HashSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
-use onboardflow_gateway::proto::customer_service_client::CustomerServiceClient;
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, Lines},
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
     net::{TcpListener, TcpStream},
-    process::{Child, ChildStderr},
     sync::mpsc,
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
-use tonic::{Status, transport::Channel};
+use tonic::Status;
 
-use crate::{
-    program::gateway,
-    support::{
-        CREATED, Upstream,
-        certificates::{Authority, Secret},
-        create_request, response, told,
-    },
+use crate::support::{
+    CREATED, Process, Upstream,
+    certificates::{Authority, Secret},
+    create_request, program, response, told,
 };
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A running `serve`, and its log.
-struct Serve {
-    _child: Child,
-    address: SocketAddr,
-    log: Lines<BufReader<ChildStderr>>,
+async fn serve(upstream: &str, flags: &[&str], variables: &[(&str, &str)]) -> Process {
+    let args = [&["serve", "--upstream-url", upstream], flags].concat();
+    let variables = [&[("ONBOARDFLOW_TOKEN", "a-key")], variables].concat();
+    Process::run(&args, &variables).await
 }
 
-impl Serve {
-    async fn start(upstream: &str, flags: &[&str], variables: &[(&str, &str)]) -> Self {
-        let ports = ["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
-        let args = [
-            &["serve", "--upstream-url", upstream, "--log-format=json"],
-            &ports[..],
-            flags,
-        ];
-        let variables = [&[("ONBOARDFLOW_TOKEN", "a-key")], variables].concat();
-        let mut child = gateway(&args.concat(), &variables).spawn().unwrap();
-        let log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut started = Self {
-            _child: child,
-            address: ([127, 0, 0, 1], 0).into(),
-            log,
-        };
-        let line = started.line_with("\"serving\"").await;
-        started.address = line["address"].as_str().unwrap().parse().unwrap();
-        started
-    }
-
-    /// The next line of the log with this in it.
-    async fn line_with(&mut self, part: &str) -> serde_json::Value {
-        let found = async {
-            loop {
-                let line = self.log.next_line().await.unwrap().expect("a line");
-                if line.contains(part) {
-                    return serde_json::from_str(&line).unwrap();
-                }
-            }
-        };
-        timeout(PATIENCE, found).await.expect(part)
-    }
-
-    async fn create(&self) -> Result<(), Status> {
-        let endpoint = Channel::from_shared(format!("http://{}", self.address)).unwrap();
-        let mut client = CustomerServiceClient::new(endpoint.connect().await.unwrap());
-        client.create_customer(create_request()).await.map(drop)
-    }
+async fn create(gateway: &Process) -> Result<(), Status> {
+    let mut client = gateway.client().await;
+    client.create_customer(create_request()).await.map(drop)
 }
 
 /// An OnboardFlow with a certificate that this authority issued; its URL.
@@ -121,8 +79,8 @@ async fn a_ca_of_upstream_ca_is_trusted_and_no_other() {
     let files = Secret::new(&[("ca.crt", &ca.pem()), ("other.crt", &other.pem())]);
     for (name, trusted) in [("ca.crt", true), ("other.crt", false)] {
         let flag = format!("--upstream-ca={}", files.path(name).display());
-        let gateway = Serve::start(&upstream, &[&flag], &[]).await;
-        let answer = gateway.create().await;
+        let gateway = serve(&upstream, &[&flag], &[]).await;
+        let answer = create(&gateway).await;
         if trusted {
             answer.unwrap();
         } else {
@@ -154,8 +112,8 @@ async fn proxy() -> (String, mpsc::UnboundedReceiver<String>) {
 async fn https_proxy_is_asked_for_a_tunnel_and_no_proxy_exempts_from_it() {
     let (proxy, mut asks) = proxy().await;
     let through = [("HTTPS_PROXY", proxy.as_str())];
-    let gateway = Serve::start("https://api.invalid", &[], &through).await;
-    let refused = gateway.create().await.unwrap_err();
+    let gateway = serve("https://api.invalid", &[], &through).await;
+    let refused = create(&gateway).await.unwrap_err();
     assert_eq!(told(&refused).reason, "UPSTREAM_UNREACHABLE");
     let asked = timeout(PATIENCE, asks.recv()).await.unwrap().unwrap();
     assert!(asked.starts_with("CONNECT api.invalid:443 "), "{asked}");
@@ -163,8 +121,8 @@ async fn https_proxy_is_asked_for_a_tunnel_and_no_proxy_exempts_from_it() {
     while asks.try_recv().is_ok() {}
 
     let past = [through[0], ("NO_PROXY", "api.invalid")];
-    let gateway = Serve::start("https://api.invalid", &[], &past).await;
-    let refused = gateway.create().await.unwrap_err();
+    let gateway = serve("https://api.invalid", &[], &past).await;
+    let refused = create(&gateway).await.unwrap_err();
     assert_eq!(told(&refused).write, "not_sent");
     assert!(asks.try_recv().is_err(), "the proxy was asked");
 }
@@ -189,7 +147,7 @@ async fn all_else_by_http_goes_through_the_proxy_too() {
         &["--jwt-audience=a"],
     ];
     let variables = [&[("ONBOARDFLOW_TOKEN", "a-key")], &environment[..]].concat();
-    let _child = gateway(&args.concat(), &variables).spawn().unwrap();
+    let _child = program(&args.concat(), &variables).spawn().unwrap();
     let mut awaited = HashSet::from(["keys.invalid", "collector.invalid"]);
     let all = async {
         while !awaited.is_empty() {
@@ -205,18 +163,18 @@ async fn all_else_by_http_goes_through_the_proxy_too() {
 async fn four_fifths_of_the_daily_quota_are_warned_of_once() {
     let upstream = Upstream::answering(200, CREATED).await;
     let url = upstream.url();
-    let mut gateway = Serve::start(url.as_str(), &["--daily-quota=5"], &[]).await;
+    let mut gateway = serve(url.as_str(), &["--daily-quota=5"], &[]).await;
     for _ in 0..3 {
-        gateway.create().await.unwrap();
+        create(&gateway).await.unwrap();
     }
-    gateway.create().await.unwrap();
+    create(&gateway).await.unwrap();
     let line = gateway.line_with("four fifths").await;
     assert_eq!(
         (&line["level"], &line["calls"], &line["key"]),
         (&"WARN".into(), &4.into(), &"default".into())
     );
-    gateway.create().await.unwrap();
-    let refused = told(&gateway.create().await.unwrap_err());
+    create(&gateway).await.unwrap();
+    let refused = told(&create(&gateway).await.unwrap_err());
     assert_eq!(refused.reason, "UPSTREAM_QUOTA_EXHAUSTED");
     let next = gateway.line_with("onboardflow").await;
     assert_eq!(next["reason"], "UPSTREAM_QUOTA_EXHAUSTED", "{next}");

@@ -424,14 +424,13 @@ fn report_courses(
             goals.at_most(&format!("{what}: median {beyond}"), MEDIAN, median, " ms");
             goals.at_most(&format!("{what}: worst {beyond}"), WORST, worst, " ms");
         }
-        let workers = f64::from(u32::try_from(WORKERS).unwrap_or(u32::MAX));
-        let dials = f64::from(u32::try_from(tally.dials).unwrap_or(u32::MAX));
-        let dials = dials / plan.minutes / workers;
-        goals.at_most(
-            &format!("{what}: dials a minute and worker"),
-            DIALS,
-            dials,
-            "",
-        );
+        let what = format!("{what}: dials a minute and worker");
+        goals.at_most(&what, DIALS, dials_a_minute_and_worker(tally, plan), "");
     }
+}
+
+fn dials_a_minute_and_worker(tally: &Tally, plan: &Plan) -> f64 {
+    let workers = f64::from(u32::try_from(WORKERS).unwrap_or(u32::MAX));
+    let dials = f64::from(u32::try_from(tally.dials).unwrap_or(u32::MAX));
+    dials / plan.minutes / workers
 }

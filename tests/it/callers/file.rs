@@ -4,12 +4,12 @@ use std::collections::HashMap;
 
 use onboardflow_gateway::config::{AuthScheme, CallersFile, Credentials};
 use secrecy::SecretString;
-use tokio::{process::Command, task::JoinSet};
+use tokio::task::JoinSet;
 use tonic::{Request, transport::Channel};
 use tonic_types::StatusExt as _;
 
 use super::*;
-use crate::support::{Store, fresh_id, insist, update_request};
+use crate::support::{Store, fresh_id, insist, program, update_request};
 
 const AUDITOR: &str = "system:serviceaccount:prod:auditor";
 
@@ -311,11 +311,9 @@ async fn shares_are_exact_over_replicas() {
 
 /// What `callers check` says to these arguments, and its exit code.
 async fn check(files: &Secret, arguments: &[&str]) -> (i32, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"));
-    command
-        .args(["callers", "check"])
-        .arg(files.path("callers.toml"));
-    let output = command.args(arguments).env_clear().output().await.unwrap();
+    let file = files.path("callers.toml").display().to_string();
+    let args = [&["callers", "check", &file], arguments].concat();
+    let output = program(&args, &[]).output().await.unwrap();
     let said = [output.stdout, output.stderr].concat();
     (
         output.status.code().unwrap(),

@@ -1,15 +1,9 @@
 //! The recipes of docs/callers.md, as they are written there.
 
-use std::{net::SocketAddr, process::Stdio};
-
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
-};
 use tonic::transport::{Channel, ClientTlsConfig};
 
 use super::*;
-use crate::support::{KEY, issuer::Issuer, update_request};
+use crate::support::{KEY, Process, issuer::Issuer, update_request};
 
 const PAGE: &str = include_str!("../../../docs/callers.md");
 
@@ -36,52 +30,15 @@ impl Recipe {
     }
 
     /// Runs it with these files and URLs in place of those that a cluster has.
-    async fn run(&self, places: &[(&str, String)]) -> Program {
+    async fn run(&self, places: &[(&str, String)]) -> Process {
         let upstream = Upstream::answering(200, CREATED).await;
-        let mut words = self.command.split_whitespace().map(|word| {
-            let replaced = |word: String, (from, to): &(&str, String)| word.replace(from, to);
-            places.iter().fold(word.to_owned(), replaced)
-        });
-        assert_eq!(words.next().unwrap(), "onboardflow-gateway");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"))
-            .args(words)
-            .args(["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"])
-            .args(["--upstream-url", upstream.url().as_str()])
-            .args(["--log-format=json", "--drain-delay=0s"])
-            .env_clear()
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut said = String::new();
-        let address = loop {
-            let line = lines.next_line().await.unwrap();
-            let line = line.unwrap_or_else(|| panic!("it ended: {said}"));
-            let event: Value = serde_json::from_str(&line).unwrap_or_default();
-            if event["message"] == "serving" {
-                break event["address"].as_str().unwrap().parse().unwrap();
-            }
-            said.push_str(&line);
-        };
-        // Whatever else it says has a reader.
-        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Program {
-            _child: child,
-            address,
-        }
-    }
-}
-
-struct Program {
-    _child: Child,
-    address: SocketAddr,
-}
-
-impl Program {
-    async fn client(&self) -> CustomerServiceClient<Channel> {
-        let channel = Channel::from_shared(format!("http://{}", self.address)).unwrap();
-        CustomerServiceClient::new(channel.connect().await.unwrap())
+        let upstream = format!("--upstream-url={}", upstream.url());
+        let replaced = |word: String, (from, to): &(&str, String)| word.replace(from, to);
+        let command = places.iter().fold(self.command.clone(), replaced);
+        let mut words = command.split_whitespace();
+        assert_eq!(words.next(), Some("onboardflow-gateway"));
+        let args = words.chain([upstream.as_str(), "--drain-delay=0s"]);
+        Process::run(&args.collect::<Vec<_>>(), &[]).await
     }
 }
 

@@ -5,10 +5,7 @@ use std::time::{Duration, SystemTime};
 use tonic::Code;
 
 use super::{Manner, assert_told, create, is_replayed, refusal, replica, upstream};
-use crate::{
-    program::gateway,
-    support::{Gateway, Store, fresh_id},
-};
+use crate::support::{Gateway, Store, fresh_id, program};
 
 /// How the program ended, and what it said.
 #[derive(Debug, PartialEq)]
@@ -39,7 +36,7 @@ impl Said {
 /// `onboardflow-gateway ledger`, with these arguments and variables.
 async fn say(args: &[&str], variables: &[(&str, &str)]) -> Said {
     let args = [&["ledger"], args].concat();
-    let output = gateway(&args, variables).output().await.unwrap();
+    let output = program(&args, variables).output().await.unwrap();
     Said {
         code: output.status.code(),
         out: String::from_utf8(output.stdout).unwrap(),

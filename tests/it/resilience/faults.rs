@@ -467,6 +467,10 @@ fn allowed(trouble: Trouble, rpc: Rpc) -> &'static [&'static str] {
             Fault::ResetsAfterTheRequest
         }
     };
+    let lost: &[_] = match rpc {
+        Rpc::Create => &[CREATE_LOST],
+        Rpc::Update => &[UPDATE_LOST],
+    };
     match (fault, rpc) {
         (Fault::Refuses | Fault::TalksFirst, _) => &[UNREACHABLE],
         // It depends on whether the gateway sees the end before it writes.
@@ -480,18 +484,8 @@ fn allowed(trouble: Trouble, rpc: Rpc) -> &'static [&'static str] {
             | Fault::Garbage
             | Fault::EndlessInterim
             | Fault::AnothersAnswer,
-            Rpc::Create,
-        ) => &[CREATE_LOST],
-        (
-            Fault::ClosesWithinTheRequest
-            | Fault::ResetsWithinTheRequest
-            | Fault::ResetsAfterTheRequest
-            | Fault::HalfAHead
-            | Fault::Garbage
-            | Fault::EndlessInterim
-            | Fault::AnothersAnswer,
-            Rpc::Update,
-        ) => &[UPDATE_LOST],
+            _,
+        ) => lost,
         // A connection that falls silent costs an attempt: an update's next one goes elsewhere.
         (Fault::AnswersEarly | Fault::Continue, _)
         | (Fault::TwoAnswers | Fault::ClosesBetween | Fault::FallsSilent, Rpc::Update) => &["OK"],

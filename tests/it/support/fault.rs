@@ -267,15 +267,9 @@ async fn answer_badly(
             let end = head + chance.cut % EVENT.trim_end().len();
             stream.write_all(&whole[..end]).await
         }
-        Fault::LengthTooLong | Fault::LengthTooShort => {
-            let length = match fault {
-                Fault::LengthTooLong => EVENT.len() + 1 + chance.cut,
-                _ => chance.cut % EVENT.trim_end().len(),
-            };
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
-            stream
-                .write_all(&[head.as_bytes(), EVENT.as_bytes()].concat())
-                .await
+        Fault::LengthTooLong => with_length(&mut stream, EVENT.len() + 1 + chance.cut).await,
+        Fault::LengthTooShort => {
+            with_length(&mut stream, chance.cut % EVENT.trim_end().len()).await
         }
         Fault::EndlessChunks => endless(&mut stream).await,
         Fault::OneByteASecond => slowly(&mut stream, &whole).await,
@@ -314,6 +308,12 @@ async fn answer_badly(
         }
         _ => unreachable!("handled above"),
     }
+}
+
+/// The event, said to be so long.
+async fn with_length(stream: &mut TcpStream, length: usize) -> std::io::Result<()> {
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{EVENT}");
+    stream.write_all(head.as_bytes()).await
 }
 
 async fn gzip_members(stream: &mut TcpStream) -> std::io::Result<()> {

@@ -1,10 +1,6 @@
 //! Metrics by OTLP, as a collector gets them from the program.
 
-use std::{
-    process::Stdio,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex};
 
 use axum::{
     Router,
@@ -12,21 +8,18 @@ use axum::{
     extract::State,
     http::{HeaderMap, Uri},
 };
-use onboardflow_gateway::proto::customer_service_client::CustomerServiceClient;
 use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
     common::v1::{KeyValue, any_value::Value},
     metrics::v1::{Metric, metric::Data, number_data_point::Value as Number},
 };
 use prost::Message as _;
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    net::TcpListener,
-    process::{Child, Command},
-};
-use tonic::transport::Channel;
+use tokio::net::TcpListener;
 
-use crate::{support::create_request, tls::until};
+use crate::{
+    support::{Process, create_request},
+    tls::until,
+};
 
 type Got = Arc<Mutex<Vec<(Uri, HeaderMap, ExportMetricsServiceRequest)>>>;
 
@@ -46,33 +39,9 @@ async fn collector() -> (String, Got) {
     (url, got)
 }
 
-/// A sandbox with this environment, and a channel to it.
-async fn sandbox(environment: &[(&str, &str)]) -> (Child, Channel) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"))
-        .args([
-            "sandbox",
-            "--listen=127.0.0.1:0",
-            "--admin-listen=127.0.0.1:0",
-        ])
-        .args(["--log-format=json"])
-        .env_clear()
-        .envs(environment.iter().copied())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let address = loop {
-        let line = lines.next_line().await.unwrap().expect("it starts");
-        let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
-        if event["message"] == "serving" {
-            break event["address"].as_str().unwrap().to_owned();
-        }
-    };
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
-    (child, endpoint.connect().await.unwrap())
+/// A sandbox with this environment.
+async fn sandbox(environment: &[(&str, &str)]) -> Process {
+    Process::run(&["sandbox"], environment).await
 }
 
 /// The metric of this name in the last export.
@@ -113,14 +82,14 @@ fn created(got: &Got) -> Option<f64> {
 #[tokio::test]
 async fn metrics_are_sent_from_the_instruments_of_the_scrape() {
     let (url, got) = collector().await;
-    let (_child, channel) = sandbox(&[
+    let sandbox = sandbox(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &url),
         ("OTEL_EXPORTER_OTLP_HEADERS", "x-tenant=a%20b"),
         ("OTEL_METRIC_EXPORT_INTERVAL", "100"),
         ("OTEL_SERVICE_NAME", "named"),
     ])
     .await;
-    let mut client = CustomerServiceClient::new(channel);
+    let mut client = sandbox.client().await;
     for _ in 0..3 {
         client.create_customer(create_request()).await.unwrap();
     }
@@ -154,7 +123,7 @@ async fn metrics_are_sent_from_the_instruments_of_the_scrape() {
 async fn metrics_have_an_endpoint_and_a_switch_of_their_own() {
     let (url, got) = collector().await;
     let (own, got_own) = collector().await;
-    let (_child, _channel) = sandbox(&[
+    let _sandbox = sandbox(&[
         ("OTEL_EXPORTER_OTLP_ENDPOINT", &url),
         (
             "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
@@ -170,16 +139,12 @@ async fn metrics_have_an_endpoint_and_a_switch_of_their_own() {
     // What is left at the end is sent too, so that a switch that is off shows by then.
     for (switch, exports) in [("none", 0), ("prometheus", 0), ("otlp", 1)] {
         let (url, got) = collector().await;
-        let (mut child, _channel) = sandbox(&[
+        let sandbox = sandbox(&[
             ("OTEL_EXPORTER_OTLP_ENDPOINT", &url),
             ("OTEL_METRICS_EXPORTER", switch),
         ])
         .await;
-        let pid = child.id().unwrap().to_string();
-        let told = Command::new("kill").args(["-TERM", &pid]).status().await;
-        assert!(told.unwrap().success());
-        let ended = tokio::time::timeout(Duration::from_secs(60), child.wait()).await;
-        assert!(ended.unwrap().unwrap().success());
+        assert_eq!(sandbox.stop().await.0, Some(0));
         assert_eq!(got.lock().unwrap().len(), exports, "{switch}");
     }
 }

@@ -1,24 +1,15 @@
 //! The program itself, at trace level, with its spans sent to a collector.
 
-use std::{net::SocketAddr, process::Stdio};
-
-use tokio::{
-    io::{AsyncBufReadExt as _, BufReader},
-    process::{Child, Command},
-    task::JoinHandle,
-};
 use tonic::transport::Channel;
 
 use super::assert_hidden;
-use crate::support::{Upstream, http};
+use crate::{
+    support::{Process, Upstream, http},
+    tls::until,
+};
 
 /// A running gateway.
-pub(super) struct Program {
-    child: Child,
-    grpc: SocketAddr,
-    admin: SocketAddr,
-    log: JoinHandle<String>,
-}
+pub(super) struct Program(Process);
 
 /// What it has shown.
 pub(super) struct Shown {
@@ -34,96 +25,42 @@ impl Program {
         flags: &[&str],
         environment: &[(&str, &str)],
     ) -> Self {
-        let port = ["--listen=127.0.0.1:0", "--admin-listen=127.0.0.1:0"];
+        let serve = ["serve", "--log=trace", "--upstream-url", upstream];
         let quickly = [
             "--default-timeout=2s",
             "--drain-delay=0s",
             "--drain-timeout=1s",
         ];
         let collector = collector.url();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_onboardflow-gateway"))
-            .args(["serve", "--log=trace", "--upstream-url", upstream])
-            .args(port)
-            .args(quickly)
-            .args(flags)
-            .env_clear()
-            .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.as_str())
-            .envs(environment.iter().copied())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut log = String::new();
-        let mut addresses = [None; 2];
-        while let [_, None] | [None, _] = addresses {
-            let line = lines.next_line().await.unwrap().expect("it starts");
-            let event: serde_json::Value = serde_json::from_str(&line).expect(&line);
-            let address = || event["address"].as_str().unwrap().parse().ok();
-            match event["message"].as_str() {
-                Some("serving") => addresses[0] = address(),
-                Some("admin port") => addresses[1] = address(),
-                _ => {}
-            }
-            log.extend([&line, "\n"]);
-        }
-        let log = tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                log.extend([&line, "\n"]);
-            }
-            log
-        });
-        let [Some(grpc), Some(admin)] = addresses else {
-            unreachable!()
-        };
-        Self {
-            child,
-            grpc,
-            admin,
-            log,
-        }
+        let traced = [("OTEL_EXPORTER_OTLP_ENDPOINT", collector.as_str())];
+        let args = [&serve, &quickly[..], flags].concat();
+        Self(Process::run(&args, &[&traced, environment].concat()).await)
     }
 
     pub(super) async fn channel(&self) -> Channel {
-        let uri = format!("http://{}", self.grpc);
-        Channel::from_shared(uri).unwrap().connect().await.unwrap()
+        self.0.channel().await
     }
 
     /// Waits until a call is over that its caller gave up.
     pub(super) async fn gave_up(&self) {
-        let counted = async {
-            let is_counted =
-                |line: &str| line.contains("reason=\"CANCELLED\"") && !line.ends_with(" 0");
-            while !http("GET", self.admin, "/metrics", "")
-                .await
-                .1
-                .lines()
-                .any(is_counted)
-            {
-                tokio::task::yield_now().await;
-            }
-        };
-        tokio::time::timeout(std::time::Duration::from_secs(60), counted)
-            .await
-            .unwrap();
+        until("the call is counted", async || {
+            let (_, metrics) = http("GET", self.0.admin, "/metrics", "").await;
+            let mut lines = metrics.lines();
+            lines.any(|line| line.contains("reason=\"CANCELLED\"") && !line.ends_with(" 0"))
+        })
+        .await;
     }
 
     /// Ends it, and searches all that it has shown.
-    pub(super) async fn end(mut self) -> Shown {
+    pub(super) async fn end(self) -> Shown {
         let mut shown = Vec::new();
         for path in ["/metrics", "/config", "/log"] {
-            let (_, answer) = http("GET", self.admin, path, "").await;
+            let (_, answer) = http("GET", self.0.admin, path, "").await;
             assert_hidden(path, &answer);
             shown.push(answer);
         }
-        let pid = self.child.id().unwrap().to_string();
-        let kill = Command::new("kill").args(["-TERM", &pid]).status();
-        kill.await.unwrap();
-        let ended = tokio::time::timeout(std::time::Duration::from_secs(30), self.child.wait());
-        ended.await.unwrap().unwrap();
-        let log = self.log.await.unwrap();
+        let (code, log) = self.0.stop().await;
+        assert_eq!(code, Some(0));
         assert!(log.contains("\"stopped\""), "{log}");
         assert_hidden("the log", &log);
         let metrics = shown.swap_remove(0);
