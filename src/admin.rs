@@ -239,7 +239,7 @@ mod tests {
             filter: "info".parse().unwrap(),
         };
         // Without the subscriber the handle would have nothing to change.
-        let (_subscriber, log) = logs::subscriber(&config, config.format, false, std::io::sink);
+        let (_subscriber, log) = logs::subscriber(&config, logs::Reader::Program, std::io::sink);
         let admin = Admin {
             ledger: None,
             metrics: Metrics::new(),

@@ -324,7 +324,7 @@ impl Ledger {
             Ok(done) => done.map_err(Into::into),
             Err(stopped) => Err(stopped.into()),
         };
-        shared.metrics.worked(begun.elapsed(), done.is_ok());
+        shared.metrics.worked(begun.elapsed(), &done);
         done
     }
 

@@ -26,7 +26,7 @@ use crate::{
     },
     server::Services,
     translate::{Operation, customer, event, subscription},
-    upstream::Upstream,
+    upstream::{Origin, Upstream},
 };
 
 /// The metadata of a response that an earlier call got too.
@@ -142,7 +142,7 @@ impl Service {
             })?;
             let outcome = self.upstream.call::<Op>(message, &context).await?;
             let mut response = Response::new(outcome.message);
-            if outcome.replayed {
+            if outcome.origin == Origin::EarlierCall {
                 let replayed = MetadataValue::from_static("true");
                 response.metadata_mut().insert(REPLAYED, replayed);
             }

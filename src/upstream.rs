@@ -22,7 +22,7 @@ use std::sync::Arc;
 
 use ::http::header::InvalidHeaderValue;
 
-pub use self::once::Outcome;
+pub use self::once::{Origin, Outcome};
 use self::{
     attempts::Answered,
     breaker::Breaker,

@@ -62,19 +62,19 @@ struct Found {
 /// Why a call can't be answered for at once.
 pub(super) enum Unidentified {
     /// Its caller may not call, or is nobody.
-    Refused(Turned),
+    Refused(TurnedAway),
     /// Its token names a key that nobody knows; the issuer may have it.
     KeyUnknown,
 }
 
 /// A caller that was turned away.
-pub(super) struct Turned {
+pub(super) struct TurnedAway {
     pub(super) error: Error,
     /// Who it is, for the log, where that was proven.
     pub(super) name: Option<Box<str>>,
 }
 
-impl Turned {
+impl TurnedAway {
     /// One that no rule lists.
     fn stranger(name: &Name) -> Self {
         Self {
@@ -84,7 +84,7 @@ impl Turned {
     }
 }
 
-impl From<Error> for Turned {
+impl From<Error> for TurnedAway {
     fn from(error: Error) -> Self {
         Self { error, name: None }
     }
@@ -92,7 +92,7 @@ impl From<Error> for Turned {
 
 impl Unidentified {
     /// What comes of it in the end.
-    pub(super) fn into_turned(self) -> Turned {
+    pub(super) fn into_turned_away(self) -> TurnedAway {
         match self {
             Self::Refused(turned) => turned,
             Self::KeyUnknown => unauthenticated(Disbelief::UnknownKey.says()).into(),
@@ -100,7 +100,7 @@ impl Unidentified {
     }
 }
 
-impl<T: Into<Turned>> From<T> for Unidentified {
+impl<T: Into<TurnedAway>> From<T> for Unidentified {
     fn from(turned: T) -> Self {
         Self::Refused(turned.into())
     }
@@ -191,7 +191,7 @@ impl Callers {
         &self,
         rules: &Arc<Rules>,
         peer: &Peer,
-    ) -> Result<Option<Arc<Caller>>, Turned> {
+    ) -> Result<Option<Arc<Caller>>, TurnedAway> {
         match peer.names.first() {
             _ if !self.certificates => Ok(None),
             None if self.tokens.is_none() => Err(unauthenticated(NAMELESS).into()),
@@ -201,7 +201,7 @@ impl Callers {
                 .into()),
             Some(name) => match peer.caller(rules) {
                 Some(caller) => Ok(Some(caller)),
-                None => Err(Turned::stranger(name)),
+                None => Err(TurnedAway::stranger(name)),
             },
         }
     }
@@ -249,7 +249,7 @@ fn by_token(
         text: claims.subject,
     };
     let admitted = rules.admit(slice::from_ref(&subject));
-    let caller = Arc::new(admitted.ok_or_else(|| Turned::stranger(&subject))?);
+    let caller = Arc::new(admitted.ok_or_else(|| TurnedAway::stranger(&subject))?);
     let verified = Verified {
         caller: Arc::clone(&caller),
         keys,

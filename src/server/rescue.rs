@@ -18,7 +18,7 @@ use tower::{Layer, Service};
 
 use super::{
     call::{Answered, End, Failed, Inbound},
-    callers::{Callers, Turned, Unidentified},
+    callers::{Callers, TurnedAway, Unidentified},
 };
 use crate::{
     callers::Caller,
@@ -71,7 +71,7 @@ where
                 Box::pin(async move {
                     rescue.callers.newer_keys().await;
                     let identified = rescue.identify(&call);
-                    let identified = identified.map_err(Unidentified::into_turned);
+                    let identified = identified.map_err(Unidentified::into_turned_away);
                     rescue.answer(call, identified).await
                 })
             }
@@ -92,7 +92,7 @@ where
     fn answer(
         &mut self,
         mut call: Inbound,
-        identified: Result<Option<Arc<Caller>>, Turned>,
+        identified: Result<Option<Arc<Caller>>, TurnedAway>,
     ) -> BoxFuture<'static, Result<Answered, Infallible>> {
         let turned = identified.map(|caller| call.context.caller = caller).err();
         let context = call.context.clone();
@@ -101,7 +101,7 @@ where
                 Ok(AssertUnwindSafe(self.inner.call(call)).catch_unwind()),
                 None,
             ),
-            Some(Turned { error, name }) => (Err(error), name),
+            Some(TurnedAway { error, name }) => (Err(error), name),
         };
         Box::pin(async move {
             let answered = match call {

@@ -10,9 +10,8 @@ use crate::{
     rest::Call,
 };
 
-/// What an attempt is counted as that was dropped before its answer: because the call's time was up,
+/// The reasons of attempts that were given up: the call's time was up, or the caller went.
 const LATE: &str = "timeout";
-/// or because the caller went.
 const CANCELLED: &str = "cancelled";
 
 /// An attempt under way. It is counted when it ends, however it does.
@@ -24,7 +23,18 @@ pub struct Attempt {
     deadline: Instant,
     progress: Progress,
     trace: Trace,
-    ended: bool,
+    ended: Ended,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Copy, Debug)]
+enum Ended {
+    /// It was dropped: because the call's time was up, or because the caller went.
+    GivenUp,
+    /// It was answered, and the answer was read as far as it could be.
+    Answered(StatusCode),
+    /// There was no answer, for this reason.
+    Lost(&'static str),
 }
 
 impl Attempts {
@@ -40,7 +50,7 @@ impl Attempts {
             deadline: context.deadline,
             progress: context.progress.clone(),
             trace: context.trace.attempt(call, self, before),
-            ended: false,
+            ended: Ended::GivenUp,
         }
     }
 }
@@ -53,32 +63,30 @@ impl Attempt {
 
     /// It was answered, and the answer was read as far as it could be.
     pub fn answered(mut self, status: StatusCode) {
-        self.ended = true;
-        let duration = self.started.elapsed();
-        self.progress.spent_upstream(duration);
-        self.handles.answered(&self.target, status, duration);
-        self.trace.end_answered(status);
+        self.ended = Ended::Answered(status);
     }
 
     /// It ended without an answer.
     pub fn lost(mut self, error_type: &'static str) {
-        self.end(error_type);
-    }
-
-    fn end(&mut self, error_type: &'static str) {
-        self.ended = true;
-        let duration = self.started.elapsed();
-        self.progress.spent_upstream(duration);
-        self.handles.lost(&self.target, error_type, duration);
-        self.trace.end_lost(error_type);
+        self.ended = Ended::Lost(error_type);
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if !self.ended {
-            let is_late = Instant::now() >= self.deadline;
-            self.end(if is_late { LATE } else { CANCELLED });
-        }
+        let now = Instant::now();
+        let duration = now - self.started;
+        self.progress.spent_upstream(duration);
+        let error_type = match self.ended {
+            Ended::Answered(status) => {
+                self.handles.answered(&self.target, status, duration);
+                return self.trace.end_answered(status);
+            }
+            Ended::Lost(error_type) => error_type,
+            Ended::GivenUp if now >= self.deadline => LATE,
+            Ended::GivenUp => CANCELLED,
+        };
+        self.handles.lost(&self.target, error_type, duration);
+        self.trace.end_lost(error_type);
     }
 }

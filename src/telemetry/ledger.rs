@@ -104,9 +104,9 @@ impl LedgerMetrics {
             .inc();
     }
 
-    /// Notes how long work took, and whether it succeeded.
-    pub fn worked(&self, duration: Duration, succeeded: bool) {
+    /// Notes how long work took, and what came of it.
+    pub fn worked<T, E>(&self, duration: Duration, done: &Result<T, E>) {
         self.duration.observe(duration);
-        self.reachable.set(succeeded.into());
+        self.reachable.set(done.is_ok().into());
     }
 }

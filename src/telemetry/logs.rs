@@ -63,14 +63,13 @@ pub struct Log {
 /// Logs to standard error from now on, panics included.
 #[must_use]
 pub fn start(config: &LogConfig) -> Log {
-    let on_terminal = io::stderr().is_terminal();
-    let format = match config.format {
-        LogFormat::Auto if on_terminal => LogFormat::Text,
-        LogFormat::Auto => LogFormat::Json,
-        format @ (LogFormat::Json | LogFormat::Text) => format,
+    let reader = if io::stderr().is_terminal() {
+        Reader::Terminal
+    } else {
+        Reader::Program
     };
     let (lines, dropped, writing) = lines_to(io::stderr());
-    let (subscriber, control) = subscriber(config, format, on_terminal, lines);
+    let (subscriber, control) = subscriber(config, reader, lines);
     subscriber.init();
     report_panics();
     Log {
@@ -110,11 +109,19 @@ impl Collector for DroppedLines {
     }
 }
 
+/// Who reads the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Somebody at a terminal, who likes text in colours.
+    Terminal,
+    /// A program.
+    Program,
+}
+
 /// What writes the log, and what changes its level.
 pub fn subscriber<W>(
     config: &LogConfig,
-    format: LogFormat,
-    ansi: bool,
+    reader: Reader,
     writer: W,
 ) -> (impl tracing::Subscriber + Send + Sync, LogControl)
 where
@@ -124,10 +131,14 @@ where
     let cap = Targets::new()
         .with_default(FOREIGN)
         .with_target("onboardflow_gateway", LevelFilter::TRACE);
-    let lines = fmt::layer().with_writer(writer).with_ansi(ansi);
-    let lines = match format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json | LogFormat::Auto => lines.json().flatten_event(true).boxed(),
+    let lines = fmt::layer()
+        .with_writer(writer)
+        .with_ansi(reader == Reader::Terminal);
+    let lines = match (config.format, reader) {
+        (LogFormat::Text, _) | (LogFormat::Auto, Reader::Terminal) => lines.boxed(),
+        (LogFormat::Json, _) | (LogFormat::Auto, Reader::Program) => {
+            lines.json().flatten_event(true).boxed()
+        }
     };
     let subscriber = tracing_subscriber::registry()
         .with(filter)

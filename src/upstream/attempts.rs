@@ -10,7 +10,7 @@ use super::{
     http::Share,
     quota::Counted,
     repeats::Before,
-    retry::{self, Decision, Means, Outcome, Reservation, Why},
+    retry::{self, Decision, Funds, Means, Outcome, Reservation, Why},
 };
 use crate::{
     context::{Arrival, Context},
@@ -161,7 +161,10 @@ impl Upstream {
             attempts: most.saturating_sub(made),
             time: context.deadline.saturating_duration_since(Instant::now()),
             delay: shared.backoff.delay(made),
-            budget: reserved.is_some() || shared.budget.has_one(),
+            funds: match reserved {
+                Some(_) => Funds::Left,
+                None => shared.budget.funds(),
+            },
         };
         let mut decision = retry::decide(effect, reached, outcome, means);
         if decision == Decision::Repeat {

@@ -25,17 +25,34 @@ use crate::{
 pub struct Outcome<T> {
     /// What the caller gets.
     pub message: T,
-    /// Whether it is the answer to an earlier call with the same name.
-    pub replayed: bool,
+    /// Whose answer it is.
+    pub origin: Origin,
+}
+
+/// Whose answer a caller gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Its own call's.
+    ThisCall,
+    /// That of an earlier call with the same name.
+    EarlierCall,
 }
 
 impl<T> Outcome<T> {
     fn fresh(message: T) -> Self {
         Self {
             message,
-            replayed: false,
+            origin: Origin::ThisCall,
         }
     }
+}
+
+/// What is known of a write that names itself.
+enum Known<T> {
+    /// Nothing, so it is sent under this reservation.
+    Nothing(Box<Reservation>),
+    /// Its answer.
+    Answer(Outcome<T>),
 }
 
 impl Upstream {
@@ -64,9 +81,9 @@ impl Upstream {
         };
         let begun = self.ask(ledger, (id, id.as_bytes()), again, call, key, context);
         let begun = begun.await.map_err(unavailable)?;
-        let reservation = match self.answer::<Op>(begun)? {
-            Ok(reservation) => reservation,
-            Err(replayed) => return Ok(replayed),
+        let reservation = match self.known::<Op>(begun)? {
+            Known::Nothing(reservation) => reservation,
+            Known::Answer(outcome) => return Ok(outcome),
         };
         let quota = &self.shared.quota;
         let counted = quota.counted(key, &context.progress, reservation.taken());
@@ -87,9 +104,9 @@ impl Upstream {
         let Shared { repeats, quota, .. } = &*self.shared;
         let reservation = match self.ask_for_repeat(call, key, context).await {
             None => None,
-            Some(begun) => match self.answer::<Op>(begun)? {
-                Ok(reservation) => Some(reservation),
-                Err(replayed) => return Ok(replayed),
+            Some(begun) => match self.known::<Op>(begun)? {
+                Known::Nothing(reservation) => Some(reservation),
+                Known::Answer(outcome) => return Ok(outcome),
             },
         };
         let counted = reservation
@@ -179,14 +196,11 @@ impl Upstream {
         ledger.begin(&write, take, &context.progress, times).await
     }
 
-    /// The reservation, or the answer to an earlier call with the name.
-    fn answer<Op: Operation>(
-        &self,
-        begun: Begun,
-    ) -> Result<Result<Box<Reservation>, Outcome<Op::Response>>, Error> {
+    /// What the ledger knows of a call by its name, unless that is a failure.
+    fn known<Op: Operation>(&self, begun: Begun) -> Result<Known<Op::Response>, Error> {
         match begun {
-            Begun::Reserved(reservation) => Ok(Ok(reservation)),
-            Begun::Applied(response) => replayed::<Op>(response.as_deref()).map(Err),
+            Begun::Reserved(reservation) => Ok(Known::Nothing(reservation)),
+            Begun::Applied(response) => replayed::<Op>(response.as_deref()).map(Known::Answer),
             Begun::Unknown(since) => Err(unknown(since)),
             Begun::Settled => Err(Error::new(Earlier::Settled)),
             Begun::UnderWay => Err(Error::new(Earlier::InProgress)),
@@ -223,7 +237,7 @@ fn replayed<Op: Operation>(response: Option<&[u8]>) -> Result<Outcome<Op::Respon
     let message = message.ok_or_else(|| Error::new(Answer::Unreadable { applied: true }))?;
     Ok(Outcome {
         message,
-        replayed: true,
+        origin: Origin::EarlierCall,
     })
 }
 

@@ -67,8 +67,17 @@ pub(super) struct Means {
     pub(super) time: Duration,
     /// The wait before the next attempt.
     pub(super) delay: Duration,
-    /// Whether the budget allows a retry.
-    pub(super) budget: bool,
+    /// What the budget has.
+    pub(super) funds: Funds,
+}
+
+/// Whether the budget has a retry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Funds {
+    /// At least one.
+    Left,
+    /// None.
+    Spent,
 }
 
 /// Whether to try again. A create is repeated only where it provably never left; an update also
@@ -85,7 +94,7 @@ pub(super) fn decide(effect: Effect, reached: Reached, outcome: Outcome, means: 
         Decision::Final(Why::Attempts)
     } else if means.time <= means.delay {
         Decision::Final(Why::Time)
-    } else if !means.budget {
+    } else if means.funds == Funds::Spent {
         Decision::Final(Why::Budget)
     } else {
         Decision::Repeat
@@ -182,8 +191,12 @@ impl Budget {
         changed.is_ok()
     }
 
-    pub(super) fn has_one(&self) -> bool {
-        self.fifths.load(Ordering::Relaxed) >= Self::RETRY
+    pub(super) fn funds(&self) -> Funds {
+        if self.fifths.load(Ordering::Relaxed) >= Self::RETRY {
+            Funds::Left
+        } else {
+            Funds::Spent
+        }
     }
 
     /// Spends a retry, if there is one.
@@ -217,7 +230,7 @@ mod tests {
         attempts: 1,
         time: Duration::from_secs(1),
         delay: Duration::from_millis(50),
-        budget: true,
+        funds: Funds::Left,
     };
 
     fn outcomes() -> impl Iterator<Item = (Reached, Outcome)> {
@@ -254,15 +267,16 @@ mod tests {
         for effect in [Effect::Creates, Effect::Updates, Effect::Deletes] {
             for (reached, outcome) in outcomes() {
                 for bits in 0..8_u32 {
-                    let (attempts, has_time, budget) = (bits & 1, bits & 2 != 0, bits & 4 != 0);
+                    let (attempts, has_time, has_funds) = (bits & 1, bits & 2 != 0, bits & 4 != 0);
                     let time = if has_time { PLENTY.time } else { PLENTY.delay };
+                    let funds = if has_funds { Funds::Left } else { Funds::Spent };
                     let means = Means {
                         attempts,
                         time,
-                        budget,
+                        funds,
                         ..PLENTY
                     };
-                    let expected = match (attempts, has_time, budget) {
+                    let expected = match (attempts, has_time, has_funds) {
                         _ if !may_repeat(effect, reached, outcome) => Decision::Final(Why::Unsafe),
                         (0, _, _) => Decision::Final(Why::Attempts),
                         (_, false, _) => Decision::Final(Why::Time),
@@ -299,7 +313,7 @@ mod tests {
     fn a_fifth_of_the_calls_may_be_retried() {
         let budget = Budget::new();
         while budget.spend() {}
-        assert!(!budget.has_one());
+        assert_eq!(budget.funds(), Funds::Spent);
         let retries = (0..1000)
             .filter(|_| {
                 budget.deposit();

@@ -33,7 +33,7 @@ async fn admin_with(health: &Health, metrics: &Metrics, ledger: Option<Ledger>) 
         format: LogFormat::Json,
         filter: "info".parse().unwrap(),
     };
-    let (subscriber, log) = logs::subscriber(&config, config.format, false, std::io::sink);
+    let (subscriber, log) = logs::subscriber(&config, logs::Reader::Program, std::io::sink);
     // Without it the handle would have nothing to change.
     Box::leak(Box::new(subscriber));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
