@@ -1,4 +1,5 @@
-//! The way out: one RPC's REST call, from the request message to the response message.
+//! The way out: one RPC's REST call, from the request message to the response message. Knows no resource:
+//! what a call means, its operation says.
 
 mod addresses;
 mod attempts;
@@ -39,7 +40,7 @@ use crate::{
     ledger::Ledger,
     rest::{Call, KeyHolder},
     telemetry::{Attempts, CallerMetrics, Metrics, UpstreamMetrics},
-    translate::{self, Operation},
+    translate::{self, Operation, Response as _},
 };
 
 /// Why the upstream can't be prepared.
@@ -179,14 +180,14 @@ impl Upstream {
             }
             error.after(earlier)
         })?;
-        if !call.names.can_be_answered_by(&Op::names(&response)) {
+        if !call.names.can_be_answered_by(&response.names()) {
             // A connection that is one answer ahead: this call's own comes to the next one, or never.
             self.http.trust_no_kept_connection();
             let lost = Error::new(Loss::Connection(Op::INTENT.effect));
             let lost = lost.because("the reply names another record: it is another call's");
             return Err(lost.after(earlier));
         }
-        for path in sample.iter().flat_map(Op::unknown_fields) {
+        for path in sample.iter().flat_map(Op::Response::unknown_fields) {
             self.shared.metrics.unknown_field(&path);
         }
         Ok(response)

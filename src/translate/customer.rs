@@ -1,5 +1,5 @@
-//! `CreateCustomer`, `UpdateCustomer` and `DeleteCustomer`: the customer in protobuf ↔ the customer in
-//! JSON.
+//! `CreateCustomer`, `UpdateCustomer` and `DeleteCustomer`: the customer in protobuf ↔ the customer in JSON.
+//! Knows neither callers nor connections.
 
 use http::{Method, uri::PathAndQuery};
 use prost_types::{Struct, Timestamp};
@@ -8,10 +8,9 @@ use url::Url;
 
 use super::{
     Operation,
-    envelope::{self, Event, Meta},
+    envelope::{Event, Meta},
     json::{self, AsJson, FromJson},
     path::Path,
-    rejection::FieldPaths,
     rules,
     time::timestamp,
 };
@@ -22,7 +21,7 @@ use crate::{
         DeleteCustomerRequest, DeleteCustomerResponse, EventData, EventMeta, UpdateCustomerRequest,
         UpdateCustomerResponse,
     },
-    rest::{Call, Effect, Intent, Names, Reply},
+    rest::{Call, Effect, Intent, Names},
 };
 
 /// The trailing slash is part of it.
@@ -43,20 +42,11 @@ impl Operation for Create {
     };
 
     fn encode(request: CreateCustomerRequest) -> Result<Call, Error> {
-        encode(Method::POST, request.into())
+        Record::from(request).encode(Method::POST)
     }
 
-    fn decode(reply: Reply) -> Result<CreateCustomerResponse, Error> {
-        let event = decode(&reply, Self::INTENT.effect, field_path)?;
-        Ok(CreateCustomerResponse { event })
-    }
-
-    fn names(response: &CreateCustomerResponse) -> [(&'static str, &str); 2] {
-        names(response.event.as_ref())
-    }
-
-    fn unknown_fields(reply: &Reply) -> Vec<String> {
-        envelope::unknown_fields::<Meta<EventDataJson>>(reply)
+    fn field_path(json_name: &str) -> Option<&'static str> {
+        Record::field_path(json_name)
     }
 }
 
@@ -74,20 +64,11 @@ impl Operation for Update {
     };
 
     fn encode(request: UpdateCustomerRequest) -> Result<Call, Error> {
-        encode(Method::PUT, request.into())
+        Record::from(request).encode(Method::PUT)
     }
 
-    fn decode(reply: Reply) -> Result<UpdateCustomerResponse, Error> {
-        let event = decode(&reply, Self::INTENT.effect, field_path)?;
-        Ok(UpdateCustomerResponse { event })
-    }
-
-    fn names(response: &UpdateCustomerResponse) -> [(&'static str, &str); 2] {
-        names(response.event.as_ref())
-    }
-
-    fn unknown_fields(reply: &Reply) -> Vec<String> {
-        envelope::unknown_fields::<Meta<EventDataJson>>(reply)
+    fn field_path(json_name: &str) -> Option<&'static str> {
+        Record::field_path(json_name)
     }
 }
 
@@ -129,23 +110,13 @@ impl Operation for Delete {
         })
     }
 
-    fn decode(reply: Reply) -> Result<DeleteCustomerResponse, Error> {
-        let same_name = |json_name: &str| match json_name {
+    fn field_path(json_name: &str) -> Option<&'static str> {
+        match json_name {
             "site_key" => Some("site_key"),
             "user_id" => Some("user_id"),
             "customer_id" => Some("customer_id"),
             _ => None,
-        };
-        let event = decode(&reply, Self::INTENT.effect, same_name)?;
-        Ok(DeleteCustomerResponse { event })
-    }
-
-    fn names(response: &DeleteCustomerResponse) -> [(&'static str, &str); 2] {
-        names(response.event.as_ref())
-    }
-
-    fn unknown_fields(reply: &Reply) -> Vec<String> {
-        envelope::unknown_fields::<Meta<EventDataJson>>(reply)
+        }
     }
 }
 
@@ -205,70 +176,72 @@ struct Body<'a> {
     custom_properties: Option<AsJson<'a, Struct>>,
 }
 
-/// Where in the proto a field of [`Body`] comes from.
-fn field_path(json_name: &str) -> Option<&'static str> {
-    Some(match json_name {
-        "site_key" => "site_key",
-        "event_date" => "event_date",
-        "user_id" => "customer.user_id",
-        "customer_id" => "customer.id",
-        "customer_first_name" => "customer.first_name",
-        "customer_last_name" => "customer.last_name",
-        "customer_image_url" => "customer.image_url",
-        "customer_has_payment_method" => "customer.has_payment_method",
-        "customer_email" => "customer.email",
-        "custom_properties" => "custom_properties",
-        _ => return None,
-    })
-}
+impl Record {
+    /// Where in the proto a field of [`Body`] comes from.
+    fn field_path(json_name: &str) -> Option<&'static str> {
+        Some(match json_name {
+            "site_key" => "site_key",
+            "event_date" => "event_date",
+            "user_id" => "customer.user_id",
+            "customer_id" => "customer.id",
+            "customer_first_name" => "customer.first_name",
+            "customer_last_name" => "customer.last_name",
+            "customer_image_url" => "customer.image_url",
+            "customer_has_payment_method" => "customer.has_payment_method",
+            "customer_email" => "customer.email",
+            "custom_properties" => "custom_properties",
+            _ => return None,
+        })
+    }
 
-fn encode(method: Method, record: Record) -> Result<Call, Error> {
-    let violations = violations(&record);
-    if !violations.is_empty() {
-        return Err(Error::invalid(violations));
+    fn encode(self, method: Method) -> Result<Call, Error> {
+        let violations = self.violations();
+        if !violations.is_empty() {
+            return Err(Error::invalid(violations));
+        }
+        let customer = self.customer.unwrap_or_default();
+        let body = Body {
+            site_key: &self.site_key,
+            // A Timestamp's nanoseconds count forwards, before 1970 too, so its seconds are already
+            // rounded towards the past.
+            event_date: self.event_date.unwrap_or_default().seconds,
+            user_id: &customer.user_id,
+            customer_id: &customer.id,
+            customer_first_name: customer.first_name.as_deref(),
+            customer_last_name: customer.last_name.as_deref(),
+            customer_image_url: customer.image_url.as_deref(),
+            customer_has_payment_method: customer.has_payment_method.unwrap_or_default(),
+            customer_email: &customer.email,
+            custom_properties: self.custom_properties.as_ref().map(AsJson),
+        };
+        let body = super::body(&body)?;
+        Ok(Call {
+            method,
+            path: PATH,
+            template: TEMPLATE,
+            names: Names::of([("customer", customer.id)]),
+            site_key: self.site_key,
+            body: Some(body),
+            request_id: rules::named(self.request_id),
+        })
     }
-    let customer = record.customer.unwrap_or_default();
-    let body = Body {
-        site_key: &record.site_key,
-        // A Timestamp's nanoseconds count forwards, before 1970 too, so its seconds are already
-        // rounded towards the past.
-        event_date: record.event_date.unwrap_or_default().seconds,
-        user_id: &customer.user_id,
-        customer_id: &customer.id,
-        customer_first_name: customer.first_name.as_deref(),
-        customer_last_name: customer.last_name.as_deref(),
-        customer_image_url: customer.image_url.as_deref(),
-        customer_has_payment_method: customer.has_payment_method.unwrap_or_default(),
-        customer_email: &customer.email,
-        custom_properties: record.custom_properties.as_ref().map(AsJson),
-    };
-    let body = super::body(&body)?;
-    Ok(Call {
-        method,
-        path: PATH,
-        template: TEMPLATE,
-        names: Names::of([("customer", customer.id)]),
-        site_key: record.site_key,
-        body: Some(body),
-        request_id: rules::named(record.request_id),
-    })
-}
 
-/// Every rule that the request breaks.
-fn violations(record: &Record) -> Vec<Violation> {
-    let mut found = Vec::new();
-    rules::text("site_key", &record.site_key, &mut found);
-    rules::required_time("event_date", record.event_date.as_ref(), &mut found);
-    match &record.customer {
-        None => found.push(Violation::new("customer", "is required")),
-        Some(customer) => customer_violations(customer, &mut found),
+    /// Every rule that the request breaks.
+    fn violations(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        rules::text("site_key", &self.site_key, &mut found);
+        rules::required_time("event_date", self.event_date.as_ref(), &mut found);
+        match &self.customer {
+            None => found.push(Violation::new("customer", "is required")),
+            Some(customer) => customer_violations(customer, &mut found),
+        }
+        if let Some(properties) = &self.custom_properties {
+            let path = Path::Field(&Path::Root, "custom_properties");
+            json::violations(path, properties, &mut found);
+        }
+        rules::request_id(&self.request_id, &mut found);
+        found
     }
-    if let Some(properties) = &record.custom_properties {
-        let path = Path::Field(&Path::Root, "custom_properties");
-        json::violations(path, properties, &mut found);
-    }
-    rules::request_id(&record.request_id, &mut found);
-    found
 }
 
 fn customer_violations(customer: &Customer, found: &mut Vec<Violation>) {
@@ -321,16 +294,12 @@ struct CustomerJson {
     has_payment_method: Option<bool>,
 }
 
-fn decode(
-    reply: &Reply,
-    effect: Effect,
-    field_path: FieldPaths,
-) -> Result<Option<CustomerEvent>, Error> {
-    envelope::decode(reply, effect, field_path, customer_event)
-}
+responses!(
+    CreateCustomerResponse, UpdateCustomerResponse, DeleteCustomerResponse: customer_event, names
+);
 
-fn names(event: Option<&CustomerEvent>) -> [(&'static str, &str); 2] {
-    let meta = event.and_then(|event| event.event_meta.as_ref());
+fn names(event: &CustomerEvent) -> [(&'static str, &str); 2] {
+    let meta = event.event_meta.as_ref();
     let data = meta.and_then(|meta| meta.data.as_ref());
     let customer = data.and_then(|data| data.customer.as_ref());
     let (id, user) = customer.map_or(("", ""), |named| (&*named.id, &*named.user_id));

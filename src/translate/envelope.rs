@@ -47,6 +47,9 @@ pub(super) struct Event<M> {
     pub(super) created: Option<Millis>,
 }
 
+/// Makes a message of an event.
+pub(super) type Read<M, E> = fn(Event<M>) -> Result<E, Error>;
+
 /// An event's id.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(transparent)]
@@ -65,15 +68,15 @@ pub(super) fn decode<M: DeserializeOwned, E>(
     reply: &Reply,
     effect: Effect,
     field_paths: rejection::FieldPaths,
-    read: fn(Event<M>) -> Result<E, Error>,
+    read: Read<M, E>,
 ) -> Result<Option<E>, Error> {
     let event = open(reply, effect, field_paths)?.map(read).transpose();
     event.map_err(|error| error.with_status(reply.status))
 }
 
-/// The paths of fields that have no place in the envelope or the event. In an open object, each field is as
-/// good as any other.
-pub(super) fn unknown_fields<M: DeserializeOwned>(reply: &Reply) -> Vec<String> {
+/// The paths of fields that have no place in the envelope or in an event that is read so. In an open object,
+/// each field is as good as any other.
+pub(super) fn unknown_fields<M: DeserializeOwned, E>(reply: &Reply, _: Read<M, E>) -> Vec<String> {
     let mut unknown = Vec::new();
     let mut json = serde_json::Deserializer::from_slice(&reply.body);
     let note = |path: serde_ignored::Path<'_>| {

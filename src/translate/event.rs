@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{
     Operation,
-    envelope::{self, Event},
+    envelope::Event,
     json::{self, AsJson, FromJson},
     path::Path,
     rules,
@@ -17,7 +17,7 @@ use crate::{
     proto::onboardflow::event::v1::{
         EventType, EventUser, RecordEventRequest, RecordEventResponse, RecordedEvent,
     },
-    rest::{Call, Effect, Intent, Names, Reply},
+    rest::{Call, Effect, Intent, Names},
 };
 
 /// The trailing slash is part of it.
@@ -69,26 +69,21 @@ impl Operation for Record {
         })
     }
 
-    fn decode(reply: Reply) -> Result<RecordEventResponse, Error> {
-        let effect = Self::INTENT.effect;
-        let event = envelope::decode(&reply, effect, field_path, recorded_event)?;
-        Ok(RecordEventResponse { event })
-    }
-
-    fn names(response: &RecordEventResponse) -> [(&'static str, &str); 2] {
-        let user = || response.event.as_ref()?.site_user.as_ref();
-        let id = |field| match &user()?.fields.get(field)?.kind {
-            Some(value::Kind::StringValue(id)) => Some(id.as_str()),
-            _ => None,
-        };
-        [
-            ("user", id("id").unwrap_or_default()),
-            ("customer", id("customer_id").unwrap_or_default()),
-        ]
-    }
-
-    fn unknown_fields(reply: &Reply) -> Vec<String> {
-        envelope::unknown_fields::<FromJson>(reply)
+    /// Those of the user have the same names in the request.
+    fn field_path(json_name: &str) -> Option<&'static str> {
+        Some(match json_name {
+            "s" => "site_key",
+            "site_user" => "user",
+            "user.id" => "user.id",
+            "user.customer_id" => "user.customer_id",
+            "user.custom_properties" => "user.custom_properties",
+            "event" => "type",
+            "value" => "value",
+            "meta" => "meta",
+            "event_date" => "event_date",
+            "session_id" => "session_id",
+            _ => return None,
+        })
     }
 }
 
@@ -114,23 +109,6 @@ struct UserJson<'a> {
     customer_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     custom_properties: Option<AsJson<'a, Struct>>,
-}
-
-/// Where in the proto a field of [`Body`] comes from. Those of the user have the same names there.
-fn field_path(json_name: &str) -> Option<&'static str> {
-    Some(match json_name {
-        "s" => "site_key",
-        "site_user" => "user",
-        "user.id" => "user.id",
-        "user.customer_id" => "user.customer_id",
-        "user.custom_properties" => "user.custom_properties",
-        "event" => "type",
-        "value" => "value",
-        "meta" => "meta",
-        "event_date" => "event_date",
-        "session_id" => "session_id",
-        _ => return None,
-    })
 }
 
 /// Every rule that the request breaks.
@@ -171,6 +149,19 @@ fn type_name(r#type: i32) -> Option<&'static str> {
         EventType::Click => Some("CLICK"),
         EventType::Custom => Some("CUSTOM"),
     }
+}
+
+responses!(RecordEventResponse: recorded_event, names);
+
+fn names(event: &RecordedEvent) -> [(&'static str, &str); 2] {
+    let id = |field| match &event.site_user.as_ref()?.fields.get(field)?.kind {
+        Some(value::Kind::StringValue(id)) => Some(id.as_str()),
+        _ => None,
+    };
+    [
+        ("user", id("id").unwrap_or_default()),
+        ("customer", id("customer_id").unwrap_or_default()),
+    ]
 }
 
 /// The reply has no session, and its `event_meta` is what the caller sent as `meta`.

@@ -1,5 +1,5 @@
-//! `CreateSubscription` and `UpdateSubscription`: the subscription in protobuf ↔ the subscription in
-//! JSON.
+//! `CreateSubscription` and `UpdateSubscription`: the subscription in protobuf ↔ the subscription in JSON.
+//! Knows neither callers nor connections.
 
 use http::{Method, uri::PathAndQuery};
 use prost_types::Timestamp;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     Operation,
     decimal::{AsNumber, Digits, is_decimal},
-    envelope::{self, Event, Meta},
+    envelope::{Event, Meta},
     rules,
     time::{Seconds, timestamp},
 };
@@ -20,7 +20,7 @@ use crate::{
         SubscriptionEventData, SubscriptionEventMeta, SubscriptionStatus,
         UpdateSubscriptionRequest, UpdateSubscriptionResponse,
     },
-    rest::{Call, Effect, Intent, Names, Reply},
+    rest::{Call, Effect, Intent, Names},
 };
 
 /// The trailing slash is part of it.
@@ -44,17 +44,8 @@ impl Operation for Create {
         Record::from(request).encode(Method::POST)
     }
 
-    fn decode(reply: Reply) -> Result<CreateSubscriptionResponse, Error> {
-        let event = decode(&reply, Self::INTENT.effect)?;
-        Ok(CreateSubscriptionResponse { event })
-    }
-
-    fn names(response: &CreateSubscriptionResponse) -> [(&'static str, &str); 2] {
-        names(response.event.as_ref())
-    }
-
-    fn unknown_fields(reply: &Reply) -> Vec<String> {
-        envelope::unknown_fields::<Meta<EventDataJson>>(reply)
+    fn field_path(json_name: &str) -> Option<&'static str> {
+        Record::field_path(json_name)
     }
 }
 
@@ -75,17 +66,8 @@ impl Operation for Update {
         Record::from(request).encode(Method::PUT)
     }
 
-    fn decode(reply: Reply) -> Result<UpdateSubscriptionResponse, Error> {
-        let event = decode(&reply, Self::INTENT.effect)?;
-        Ok(UpdateSubscriptionResponse { event })
-    }
-
-    fn names(response: &UpdateSubscriptionResponse) -> [(&'static str, &str); 2] {
-        names(response.event.as_ref())
-    }
-
-    fn unknown_fields(reply: &Reply) -> Vec<String> {
-        envelope::unknown_fields::<Meta<EventDataJson>>(reply)
+    fn field_path(json_name: &str) -> Option<&'static str> {
+        Record::field_path(json_name)
     }
 }
 
@@ -133,26 +115,26 @@ struct Body<'a> {
     subscription_interval: &'static str,
 }
 
-/// Where in the proto a field of [`Body`] comes from.
-fn field_path(json_name: &str) -> Option<&'static str> {
-    Some(match json_name {
-        "site_key" => "site_key",
-        "event_date" => "event_date",
-        "subscription_name" => "subscription.name",
-        "customer_id" => "subscription.customer_id",
-        "subscription_id" => "subscription.id",
-        "subscription_value" => "subscription.value",
-        "subscription_started_at" => "subscription.started_at",
-        "subscription_trial_start" => "subscription.trial_start",
-        "subscription_trial_end" => "subscription.trial_end",
-        "subscription_currency" => "subscription.currency",
-        "subscription_status" => "subscription.status",
-        "subscription_interval" => "subscription.interval",
-        _ => return None,
-    })
-}
-
 impl Record {
+    /// Where in the proto a field of [`Body`] comes from.
+    fn field_path(json_name: &str) -> Option<&'static str> {
+        Some(match json_name {
+            "site_key" => "site_key",
+            "event_date" => "event_date",
+            "subscription_name" => "subscription.name",
+            "customer_id" => "subscription.customer_id",
+            "subscription_id" => "subscription.id",
+            "subscription_value" => "subscription.value",
+            "subscription_started_at" => "subscription.started_at",
+            "subscription_trial_start" => "subscription.trial_start",
+            "subscription_trial_end" => "subscription.trial_end",
+            "subscription_currency" => "subscription.currency",
+            "subscription_status" => "subscription.status",
+            "subscription_interval" => "subscription.interval",
+            _ => return None,
+        })
+    }
+
     fn encode(self, method: Method) -> Result<Call, Error> {
         let violations = self.violations();
         if !violations.is_empty() {
@@ -286,12 +268,10 @@ struct SubscriptionJson {
     trial_start: Option<Seconds>,
 }
 
-fn decode(reply: &Reply, effect: Effect) -> Result<Option<SubscriptionEvent>, Error> {
-    envelope::decode(reply, effect, field_path, subscription_event)
-}
+responses!(CreateSubscriptionResponse, UpdateSubscriptionResponse: subscription_event, names);
 
-fn names(event: Option<&SubscriptionEvent>) -> [(&'static str, &str); 2] {
-    let meta = event.and_then(|event| event.event_meta.as_ref());
+fn names(event: &SubscriptionEvent) -> [(&'static str, &str); 2] {
+    let meta = event.event_meta.as_ref();
     let data = meta.and_then(|meta| meta.data.as_ref());
     let customer = data.and_then(|data| data.customer.as_ref());
     let subscription = data.and_then(|data| data.subscription.as_ref());

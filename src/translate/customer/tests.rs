@@ -1,26 +1,18 @@
 //! Properties of the translation. The rows of the contract are in `tests/it/contract`.
 
-use bytes::Bytes;
 use http::StatusCode;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::{super::time::TIMESTAMP_SECONDS, *};
+use super::{
+    super::{Response as _, reply, time::TIMESTAMP_SECONDS},
+    *,
+};
 use crate::{
     error::{Answer, Kind, Write},
     rest::{Ending, KeyHolder},
 };
-
-fn reply(status: StatusCode, body: impl Into<Bytes>, ending: Ending) -> Reply {
-    Reply {
-        status,
-        retry_after: None,
-        body: body.into(),
-        ending,
-        key_holder: KeyHolder::Gateway,
-    }
-}
 
 /// The reply that OnboardFlow gives to a call that it takes.
 fn event_of(call: &Call) -> Value {
@@ -127,7 +119,7 @@ proptest! {
         let call = Create::encode(request.clone()).unwrap();
         let body = event_of(&call).to_string();
         let reply = reply(StatusCode::OK, body, Ending::Complete);
-        prop_assert_eq!(Create::unknown_fields(&reply), Vec::<String>::new());
+        prop_assert_eq!(CreateCustomerResponse::unknown_fields(&reply), Vec::<String>::new());
         let decoded = Create::decode(reply).unwrap();
         let event = decoded.event.unwrap();
         let whole_seconds = request.event_date.map(|date| Timestamp { nanos: 0, ..date });
@@ -194,7 +186,7 @@ fn fields_that_are_not_known_are_named() {
     let body = r#"{"success":true,"data":{"id":1,"new":{"a":1},"event_meta":{"data":{"customer":{"plan":"x"}}}}}"#;
     let reply = reply(StatusCode::OK, body, Ending::Complete);
     assert_eq!(
-        Create::unknown_fields(&reply),
+        CreateCustomerResponse::unknown_fields(&reply),
         ["data.new", "data.event_meta.data.customer.plan"]
     );
 }
@@ -204,7 +196,8 @@ fn unknown_fields_are_bounded_in_number_and_length() {
     let long = "x".repeat(100_000);
     let fields: Vec<String> = (0..100).map(|n| format!(r#""{n}{long}":{n}"#)).collect();
     let body = format!(r#"{{"success":true,"data":{{{}}}}}"#, fields.join(","));
-    let unknown = Create::unknown_fields(&reply(StatusCode::OK, body, Ending::Complete));
+    let unknown =
+        CreateCustomerResponse::unknown_fields(&reply(StatusCode::OK, body, Ending::Complete));
     assert_eq!(unknown.len(), 16);
     assert!(unknown.iter().all(|path| path.len() <= 256));
 }

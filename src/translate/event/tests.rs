@@ -1,24 +1,16 @@
 //! Properties of the translation. The rows of the contract are in `tests/it/contract`.
 
-use bytes::Bytes;
 use http::StatusCode;
 use proptest::prelude::*;
 use prost_types::Timestamp;
 use serde_json::{Value, json};
 use tonic::Code;
 
-use super::{super::time::TIMESTAMP_SECONDS, *};
-use crate::rest::{Ending, KeyHolder};
-
-fn reply(status: StatusCode, body: impl Into<Bytes>, ending: Ending) -> Reply {
-    Reply {
-        status,
-        retry_after: None,
-        body: body.into(),
-        ending,
-        key_holder: KeyHolder::Gateway,
-    }
-}
+use super::{
+    super::{Response as _, reply, time::TIMESTAMP_SECONDS},
+    *,
+};
+use crate::rest::Ending;
 
 /// The reply that OnboardFlow gives to a call that it takes.
 fn event_of(call: &Call) -> Value {
@@ -91,7 +83,7 @@ proptest! {
         let sent: Value = serde_json::from_slice(call.body.as_ref().unwrap()).unwrap();
         let body = event_of(&call).to_string();
         let reply = reply(StatusCode::OK, body, Ending::Complete);
-        prop_assert_eq!(Record::unknown_fields(&reply), Vec::<String>::new());
+        prop_assert_eq!(RecordEventResponse::unknown_fields(&reply), Vec::<String>::new());
         let decoded = Record::decode(reply).unwrap();
         let event = decoded.event.unwrap();
         let user = request.user.unwrap();

@@ -1,22 +1,14 @@
 //! Properties of the translation. The rows of the contract are in `tests/it/contract`.
 
-use bytes::Bytes;
 use http::StatusCode;
 use proptest::prelude::*;
 use tonic::Code;
 
-use super::{super::time::TIMESTAMP_SECONDS, *};
-use crate::rest::{Ending, KeyHolder};
-
-fn reply(status: StatusCode, body: impl Into<Bytes>, ending: Ending) -> Reply {
-    Reply {
-        status,
-        retry_after: None,
-        body: body.into(),
-        ending,
-        key_holder: KeyHolder::Gateway,
-    }
-}
+use super::{
+    super::{Response as _, reply, time::TIMESTAMP_SECONDS},
+    *,
+};
+use crate::rest::Ending;
 
 /// The reply that OnboardFlow gives to a call that it takes. Made by hand, as a JSON library would
 /// read the value as a double.
@@ -101,7 +93,7 @@ proptest! {
         let call = Create::encode(request.clone()).unwrap();
         let body = event_of(&call);
         let reply = reply(StatusCode::OK, body, Ending::Complete);
-        prop_assert_eq!(Create::unknown_fields(&reply), Vec::<String>::new());
+        prop_assert_eq!(CreateSubscriptionResponse::unknown_fields(&reply), Vec::<String>::new());
         let decoded = Create::decode(reply).unwrap();
         let event = decoded.event.unwrap();
         let meta = event.event_meta.unwrap();
@@ -145,7 +137,7 @@ fn fields_that_are_not_known_are_named_beside_those_that_keep_their_digits() {
     let body = r#"{"success":true,"data":{"event_meta":{"data":{"subscription":{"value":1.50,"plan":"x","product_id":7}}}}}"#;
     let reply = reply(StatusCode::OK, body, Ending::Complete);
     assert_eq!(
-        Create::unknown_fields(&reply),
+        CreateSubscriptionResponse::unknown_fields(&reply),
         ["data.event_meta.data.subscription.plan"]
     );
     let decoded = Create::decode(reply).unwrap();
