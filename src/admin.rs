@@ -162,7 +162,7 @@ impl Connections {
 async fn in_time(request: axum::extract::Request, next: Next) -> Result<Response, Infallible> {
     let answer = timeout(HEALTH_TIMEOUT, next.run(request)).await;
     Ok(answer.unwrap_or_else(|_late| {
-        Status::deadline_exceeded("The message was not whole within 5 s.").into_http()
+        Status::deadline_exceeded("The message did not arrive within 5 s.").into_http()
     }))
 }
 

@@ -1,5 +1,5 @@
-//! What belongs to one call besides its message, and travels with it from the listener to the
-//! upstream.
+//! What belongs to one call besides its message, and travels with it from the listener to the upstream. Knows
+//! no message, and no connection.
 
 mod trace;
 

@@ -1,4 +1,4 @@
-//! Files that are small by their nature: keys, certificates, rules.
+//! Files that are small by their nature: keys, certificates, rules. Doesn't know what they hold.
 
 use std::{fs::File, io::Read as _, path::Path};
 

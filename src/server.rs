@@ -1,9 +1,9 @@
 //! The way in: the listener, and what stands between it and the service.
 //!
-//! One acceptor hands connections to [`workers`], each of which serves them one by one
-//! ([`connection`]): TLS ([`tls`]), HTTP/2 by hyper over bytes that are watched ([`wire`]), and the
-//! inbound stack ([`router`]). A connection ends by age, idleness, misconduct ([`life`]) or with the
-//! gateway ([`signals`]).
+//! One acceptor hands connections to [`workers`], each of which serves them one by one ([`connection`]): TLS
+//! ([`tls`]), HTTP/2 by hyper over bytes that are watched ([`wire`]), and the inbound stack ([`router`]). A
+//! connection ends by age, idleness, misconduct ([`life`]) or with the gateway ([`signals`]). Serves whatever
+//! services it is given, and knows no resource.
 
 mod access_log;
 mod beside;

@@ -1,4 +1,4 @@
-//! The metrics as the page reads them.
+//! The metrics as the page reads them. Doesn't know what they mean.
 
 use std::collections::BTreeMap;
 

@@ -18,8 +18,8 @@ use super::checked::{Checked, Problems, base_url, choice, count, quota};
 /// Everything that `import` needs.
 #[derive(Clone, Debug, Args)]
 pub struct ImportConfig {
-    /// Files to import, plain, gzip or zstd: JSON Lines with a request in Protobuf's JSON mapping on each
-    /// line, or CSV with a header of field paths, if the name says .csv. `-` is standard input.
+    /// Files to import: JSON Lines, with one request a line in Protobuf's JSON mapping, or CSV, with a header
+    /// of field paths, if the name says .csv. They may be compressed with gzip or zstd. `-` is standard input.
     #[arg(value_name = "FILE", required = true)]
     pub files: Vec<PathBuf>,
     /// Where rows go.
@@ -34,10 +34,10 @@ pub struct ImportConfig {
     /// Format of all files, whatever their names say.
     #[arg(long, value_name = "FORMAT", value_parser = choice::<ImportFormat>)]
     pub format: Option<ImportFormat>,
-    /// Key of the site of rows that name none.
+    /// Site key for rows that have none.
     #[arg(long, value_name = "KEY")]
     pub site_key: Option<String>,
-    /// A CSV column that has another name than its field, as in --map mail=customer.email. Repeatable.
+    /// Field path of a CSV column with another name, as in --map mail=customer.email. Repeatable.
     #[arg(long = "map", value_name = "COLUMN=PATH", value_parser = renaming)]
     renamed: Vec<(String, String)>,
     /// Columns with another name than their field.
@@ -46,25 +46,25 @@ pub struct ImportConfig {
     /// Check every row, and send none.
     #[arg(long)]
     pub dry_run: bool,
-    /// File for the rows that are not in, as they were, each with the reason above it. It can be imported
-    /// once they are mended.
+    /// File for the rows that were not imported, unchanged, each with the reason on the line above it.
+    /// Correct them, and import this file.
     #[arg(long, value_name = "FILE")]
     pub errors: Option<PathBuf>,
     /// File for a summary in JSON.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// Rows to send at most on one day (UTC); the rest waits for the next. Rows that went
-    /// out earlier today, by the ledger's word, count too.
+    /// Most rows to send on one day (UTC). The rest waits for the next day. Rows that were sent
+    /// earlier today, as the ledger counts them, are included.
     #[arg(long, value_name = "N", value_parser = quota)]
     pub daily_budget: Option<u64>,
-    /// Rows to send at most in a second.
+    /// Most rows to send in a second.
     #[arg(long, value_name = "N", value_parser = count::<u32>)]
     pub rate: Option<u32>,
-    /// Rows that are under way at once.
+    /// Rows to send at the same time.
     #[arg(long, value_name = "N", default_value = "16", value_parser = count::<usize>)]
     pub concurrency: usize,
-    /// Send rows without a request_id, to a gateway that keeps no ledger. A row can be recorded twice then,
-    /// if the import is run again.
+    /// Send rows without a request_id, to a gateway that keeps no ledger. If the import is run again, rows
+    /// can be recorded twice.
     #[arg(long)]
     pub allow_duplicates: bool,
 }

@@ -253,7 +253,7 @@ impl UpstreamArgs {
             ),
             CredentialsMode::Gateway if holds_none => (
                 "token-file",
-                "is required, or ONBOARDFLOW_TOKEN with the API key, or --site-tokens-file",
+                "is required, unless ONBOARDFLOW_TOKEN holds the API key or --site-tokens-file is given",
             ),
             CredentialsMode::Gateway => return self.gateway_keys(variable, problems),
         };

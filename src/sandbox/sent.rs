@@ -1,4 +1,4 @@
-//! A call that passed the checks.
+//! A call that passed the checks. Knows no resource.
 
 use std::collections::HashMap;
 

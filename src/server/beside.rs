@@ -82,7 +82,7 @@ impl Beside {
         match timeout(IN_TIME, self.services.call(request)).await {
             Ok(answer) => Ok(answer?.map(|body| Body::new(Holding::new(body, held)))),
             Err(_late) => {
-                let status = Status::deadline_exceeded("The message was not whole within 5 s.");
+                let status = Status::deadline_exceeded("The message did not arrive within 5 s.");
                 Ok(status.into_http())
             }
         }

@@ -1,5 +1,5 @@
-//! Who calls, and who may: by client certificate, by token, or by both where both are
-//! configured: then both have to be allowed.
+//! Who calls, and who may: by client certificate, by token, or by both where both are configured: then both
+//! have to be allowed. Doesn't know what is called.
 
 use std::{
     io,

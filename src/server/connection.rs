@@ -1,4 +1,4 @@
-//! One connection: TLS, HTTP/2, its calls and its end.
+//! One connection: TLS, HTTP/2, its calls and its end. Knows no service.
 
 use std::{
     convert::Infallible, error::Error as _, io, net::SocketAddr, pin::pin, sync::Arc,

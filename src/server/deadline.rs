@@ -1,5 +1,5 @@
-//! Sets a call's deadline at its arrival, and ends the call when it passes, or when its connection
-//! has to be closed.
+//! Sets a call's deadline at its arrival, and ends the call when it passes, or when its connection has to be
+//! closed. Knows no service and no caller.
 
 use std::{
     sync::Arc,

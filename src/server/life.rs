@@ -1,4 +1,5 @@
-//! How long a connection lives: until it is old, idle, stuck, or told to go away.
+//! How long a connection lives: until it is old, idle, stuck, or told to go away. Closes none itself, and
+//! knows no call.
 
 use std::{sync::Arc, time::Duration};
 

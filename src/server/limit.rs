@@ -87,10 +87,9 @@ fn refused(full: Full) -> Error {
     match full {
         Full::All => Error::new(Refusal::Overloaded),
         Full::Connection => Error::new(Refusal::Overloaded)
-            .saying("a quarter of --max-in-flight is on this connection; open another one"),
-        Full::Caller => {
-            Error::new(Refusal::Overloaded).saying("a quarter of --max-in-flight is this caller's")
-        }
+            .saying("this connection already has a quarter of --max-in-flight; open another one"),
+        Full::Caller => Error::new(Refusal::Overloaded)
+            .saying("this caller already has a quarter of --max-in-flight"),
         Full::Closed => Error::new(Refusal::Draining),
     }
 }

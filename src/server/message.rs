@@ -54,7 +54,7 @@ impl Messages {
         let read = timeout(ARRIVAL, self.read(body, holder)).await;
         let bytes = read.unwrap_or_else(|_late| {
             let error = Error::new(Loss::DeadlineExceeded(Sent::No));
-            Err(error.saying("the message was not whole within 5 s"))
+            Err(error.saying("the message did not arrive within 5 s"))
         })?;
         Ok(Body::new(Whole::new(bytes)))
     }
@@ -183,7 +183,7 @@ impl http_body::Body for FirstMessage {
                 *this.late = None;
             } else if polled.is_pending() {
                 ready!(late.as_mut().poll(cx));
-                let status = Status::deadline_exceeded("The message was not whole within 5 s.");
+                let status = Status::deadline_exceeded("The message did not arrive within 5 s.");
                 return Poll::Ready(Some(Err(status)));
             }
         }

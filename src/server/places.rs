@@ -1,5 +1,5 @@
-//! Places for what is held at once, over all workers, and the share of them that one connection or one
-//! caller may hold, so that nobody locks all others out.
+//! Places for what is held at once, over all workers, and the share of them that one connection or one caller
+//! may hold, so that nobody locks all others out. Doesn't know what a place is for.
 
 use std::{
     collections::HashMap,

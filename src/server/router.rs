@@ -1,4 +1,4 @@
-//! Which service takes a call, and what stands in front of it.
+//! Which service takes a call, and what stands in front of it. Knows no resource.
 
 use std::{convert::Infallible, io, sync::Arc};
 

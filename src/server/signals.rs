@@ -1,4 +1,4 @@
-//! The end, in three steps that every connection of every worker hears of.
+//! The end, in three steps that every connection of every worker hears of. Doesn't know what it ends.
 
 use tokio_util::sync::CancellationToken;
 

@@ -1,4 +1,5 @@
-//! Callers' tokens: where their keys are, and which tokens were found good.
+//! Callers' tokens: where their keys are, and which tokens were found good. Doesn't know what a caller may
+//! do.
 
 use std::{
     collections::HashMap,

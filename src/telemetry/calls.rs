@@ -221,7 +221,7 @@ impl Families {
             handled: add(
                 registry,
                 "grpc_server_handled",
-                "Calls that are over, by code",
+                "Calls that ended, by code",
             ),
             in_flight: add(
                 registry,

@@ -102,17 +102,17 @@ impl Connections {
             health: add(
                 registry,
                 "health_calls",
-                "Calls of health and reflection that are open",
+                "Open calls of health and reflection",
             ),
             health_opened: add(
                 registry,
                 "health_calls_opened",
-                "Calls of health and reflection",
+                "Calls of health and reflection that began",
             ),
             health_refused: add(
                 registry,
                 "health_calls_refused",
-                "Calls of health and reflection that were refused, as too many were open",
+                "Calls of health and reflection that were refused because too many were open",
             ),
             closed: Closed::ALL.map(|why| reasons.get_or_create_owned(&[("reason", why.name())])),
         }

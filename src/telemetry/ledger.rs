@@ -61,17 +61,17 @@ impl LedgerMetrics {
             entries: add(
                 registry,
                 "ledger_entries",
-                "Writes that the ledger knows, by what is known of them",
+                "Writes in the ledger, by state",
             ),
             oldest_unknown: add_seconds(
                 registry,
                 "ledger_oldest_unknown_age",
-                "Age of the oldest write whose outcome nobody knows; 0 where there is none",
+                "Age of the oldest write of unknown outcome; 0 if there is none",
             ),
             answers: add(
                 registry,
                 "ledger_answers",
-                "What writes with a request_id were told by the ledger",
+                "What the ledger said to writes with a request_id",
             ),
             duration: add_seconds(
                 registry,

@@ -1,5 +1,5 @@
-//! Metrics of the connections to OnboardFlow: how many there are, why they are dialled and what comes
-//! of it, and how long calls wait for one.
+//! Metrics of the connections to OnboardFlow: how many there are, why they are dialled and what comes of it,
+//! and how long calls wait for one. Knows no call.
 
 use std::{
     fmt,

@@ -53,7 +53,7 @@ impl Secrets {
             loaded: add_seconds(
                 registry,
                 "secret_loaded_timestamp",
-                "When the API key or certificate in use was read, in Unix time",
+                "When the content in use was read, in Unix time",
             ),
             expires: add_seconds(
                 registry,
@@ -68,7 +68,7 @@ impl Secrets {
             failures: add(
                 registry,
                 "secret_reload_failures",
-                "Changed files that could not be used, so that what was read before stays in use",
+                "Changed files that could not be used, so that the old content stays in use",
             ),
         }
     }

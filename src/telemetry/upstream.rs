@@ -69,7 +69,7 @@ impl UpstreamMetrics {
             retries: add(
                 own,
                 "upstream_retries",
-                "Attempts that failed where another was thought of, by cause and by what came of it",
+                "Failed attempts that were considered for a retry, by cause and result",
             ),
             breaker: add(
                 own,
@@ -101,7 +101,7 @@ impl UpstreamMetrics {
         }))
     }
 
-    /// Counts an attempt that failed where another was thought of: the reason of its failure, and
+    /// Counts a failed attempt that was considered for a retry: the reason of its failure, and
     /// what came of it.
     pub fn retried(&self, cause: &'static str, result: &'static str) {
         self.retries

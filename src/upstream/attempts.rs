@@ -1,4 +1,5 @@
-//! The attempts at one call, each with leave of quota and breaker.
+//! The attempts at one call, each with leave of quota and breaker. Knows no resource and no socket: how far
+//! an attempt came is in its failure.
 
 use tokio::time::{Instant, sleep};
 

@@ -1,6 +1,6 @@
 //! Opens connections to OnboardFlow: name, TCP, proxy, TLS, HTTP.
 //!
-//! Names are resolved for every connection.
+//! Names are resolved for every connection. Knows no call.
 
 use std::{net::IpAddr, pin::Pin, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! An attempt without a reply: how far it got, and what was wrong.
+//! An attempt without a reply: how far it got, and what was wrong. Knows no call.
 
 use crate::error::Source;
 

@@ -1,4 +1,5 @@
-//! What this process remembers of calls that may come again: the last so many, for so long.
+//! What this process remembers of calls that may come again: the last so many, for so long. Doesn't know what
+//! is remembered of them, nor what for.
 
 use std::{
     hash::{BuildHasher as _, RandomState},

@@ -1,5 +1,6 @@
-//! Where the ledger stands in the path of a call: around its attempts. A write that names itself is
-//! reserved before the first of them, and its outcome is noted after the last one.
+//! Where the ledger stands in the path of a call: around its attempts. A write that names itself is reserved
+//! before the first of them, and its outcome is noted after the last one. Doesn't know how the ledger keeps
+//! its word.
 
 use std::time::{Duration, SystemTime};
 

@@ -2,9 +2,9 @@
 //! library.
 //!
 //! Such a repeat says so (`x-envoy-attempt-count`, `grpc-previous-rpc-attempts`), and carries the
-//! `x-request-id` of the first attempt. What this process remembers of that attempt decides about it.
-//! A create without a `request_id` is answered with what became of the first one. Any other call is
-//! tried `--max-attempts` times, its repeats and the gateway's own attempts together.
+//! `x-request-id` of the first attempt. What this process remembers of that attempt decides about it. A
+//! create without a `request_id` is answered with what became of the first one. Any other call is tried
+//! `--max-attempts` times, its repeats and the gateway's own attempts together. Sends nothing itself.
 
 use std::time::{Duration, SystemTime};
 

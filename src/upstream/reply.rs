@@ -1,4 +1,4 @@
-//! Reads a reply: its body, unpacked and capped, and its `Retry-After`.
+//! Reads a reply: its body, unpacked and capped, and its `Retry-After`. Doesn't know what it says.
 
 use std::{
     io::{self, Read as _},

@@ -47,7 +47,7 @@ pub(super) enum Why {
 }
 
 impl Why {
-    /// For metrics: what came of the thought of another try.
+    /// For metrics: why there is no retry.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Unsafe => "unsafe",

@@ -1,4 +1,4 @@
-//! Time limits that may be missing.
+//! Time limits that may be missing. Know no call.
 
 use tokio::time::{Instant, timeout_at};
 

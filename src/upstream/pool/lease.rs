@@ -1,4 +1,4 @@
-//! What a call gets from the pool: a connection, or a part in one.
+//! What a call gets from the pool: a connection, or a part in one. Doesn't know which call.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The calls of today, as this process counts them: for itself, or until its ledger is back.
+//! The calls of today, as this process counts them: for itself, or until its ledger is back. Knows no ledger
+//! and no reply.
 
 use std::{
     collections::HashMap,

@@ -1,5 +1,6 @@
-//! OnboardFlow's own word on a key: after a 429 with `Retry-After` its calls are refused until then,
-//! and one call now and then finds out whether it still is so. With a ledger, others are told.
+//! OnboardFlow's own word on a key: after a 429 with `Retry-After` its calls are refused until then, and one
+//! call now and then finds out whether it still is so. With a ledger, others are told. Knows no caller, and
+//! nothing of `--daily-quota`.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,4 +1,4 @@
-//! What an operator sees of the quota.
+//! What an operator sees of the quota. Decides nothing.
 
 use std::{
     fmt,

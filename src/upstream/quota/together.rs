@@ -114,7 +114,7 @@ impl Counter for Together {
                 }
                 Err(error) => {
                     if !self.away.swap(true, Ordering::Relaxed) {
-                        warn!(%error, "the ledger can't be reached: counting calls alone");
+                        warn!(%error, "the ledger can't be reached: this instance counts its calls by itself");
                     }
                     self.count_alone(take)
                 }
