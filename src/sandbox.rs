@@ -1,10 +1,9 @@
 //! An emulated OnboardFlow, so that the gateway can be tried, tested and loaded without the real one.
 //!
 //! It stands where the vendor's server would: it speaks HTTP/1.1 on a socket and knows nothing of
-//! the gateway. It checks what the API would check, in the words of Django REST framework, keeps
-//! what it was sent for a test to look at, and answers with an event shaped like the worked example.
-//! [`TEST_SITE_KEYS`] provoke each failure. A resource is a file beside this one, and a line in
-//! [`OnboardFlow::router`].
+//! the gateway. It checks what the API would check, in the words of Django REST framework, and answers
+//! with an event shaped like the worked example. It keeps nothing. [`TEST_SITE_KEYS`] provoke each failure.
+//! A resource is a file beside this one, and a line in [`OnboardFlow::router`].
 //!
 //! Where the real API's behaviour is not known, this is what was decided:
 //! - Types are taken strictly: `"1583020800"` or `1583020800.0` is no integer, `"true"` no boolean
@@ -22,7 +21,6 @@ mod customer;
 mod event;
 mod fields;
 mod gate;
-mod history;
 mod sent;
 mod subscription;
 mod test_site;
@@ -32,9 +30,9 @@ mod tracker;
 mod welcome;
 
 use std::{
-    fmt, io,
+    io,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicI64, Ordering},
     },
     time::Duration,
@@ -50,7 +48,7 @@ use axum::{
     serve::ListenerExt as _,
 };
 use bytes::Bytes;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use secrecy::SecretString;
 use tokio::{net::TcpListener, time::sleep};
@@ -60,10 +58,8 @@ use tracing::debug;
 use answer::Answer;
 use event::Taken;
 use fields::Operation;
-use history::History;
 use test_site::Provoked;
 
-pub use history::Received;
 pub use test_site::TEST_SITE_KEYS;
 pub use welcome::Welcome;
 
@@ -83,16 +79,16 @@ const GRACE: Duration = Duration::from_secs(5);
 /// The first event's id, which is the worked example's.
 const FIRST_EVENT_ID: i64 = 979_924;
 
-/// The emulated API, and what it was sent. Clones share both.
-#[derive(Clone)]
+/// The emulated API. Clones are one.
+#[derive(Clone, Debug)]
 pub struct OnboardFlow {
     shared: Arc<Shared>,
 }
 
+#[derive(Debug)]
 struct Shared {
     token: SecretString,
     next_event_id: AtomicI64,
-    history: Mutex<History>,
     /// Ends calls that `sandbox-slow` keeps waiting.
     stopping: CancellationToken,
 }
@@ -106,17 +102,9 @@ impl OnboardFlow {
             shared: Arc::new(Shared {
                 token,
                 next_event_id: AtomicI64::new(FIRST_EVENT_ID),
-                history: Mutex::default(),
                 stopping: CancellationToken::new(),
             }),
         }
-    }
-
-    /// What it was sent, oldest first, refused requests included: the newest 1,000, or fewer where
-    /// their bodies are large. A request stands here before its answer is written.
-    #[must_use]
-    pub fn received(&self) -> Vec<Received> {
-        self.history(|history| history.to_vec())
     }
 
     /// Answers on `listener` until `shutdown` completes, then lets calls that are being answered
@@ -158,7 +146,7 @@ impl OnboardFlow {
             .merge(tracker::routes())
             .method_not_allowed_fallback(async |method: Method| Answer::not_allowed(&method))
             .fallback(async || Answer::not_found())
-            .layer(middleware::from_fn_with_state(self.clone(), record))
+            .layer(middleware::from_fn(whole))
             .with_state(self)
     }
 
@@ -183,18 +171,6 @@ impl OnboardFlow {
             },
         }
     }
-
-    fn history<T>(&self, look: impl FnOnce(&mut History) -> T) -> T {
-        let history = self.shared.history.lock();
-        look(&mut history.unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Shows nothing: what it holds is a key and customers.
-impl fmt::Debug for OnboardFlow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OnboardFlow").finish_non_exhaustive()
-    }
 }
 
 /// A resource at its path, whose trailing slash is part of it.
@@ -215,17 +191,16 @@ fn resource<const N: usize>(
         .route(path, methods)
 }
 
-/// Keeps what was sent, whatever becomes of it.
-async fn record(State(api): State<OnboardFlow>, request: Request, next: Next) -> Response {
+/// Passes on requests that are whole, as the proxy in front does.
+async fn whole(request: Request, next: Next) -> Response {
     let (head, body) = request.into_parts();
-    let Ok(body) = read(body).await else {
-        return answer::hang_up();
-    };
-    let received = Received::new(&head, body.clone().unwrap_or_default());
-    api.history(|history| history.push(received));
-    match body {
-        Some(body) => next.run(Request::from_parts(head, body.into())).await,
-        None => Answer::too_large().into_response(),
+    match read(body).await {
+        Ok(Some(body)) => next.run(Request::from_parts(head, body.into())).await,
+        Ok(None) => {
+            let title = "413 Request Entity Too Large";
+            Answer::proxy_page(StatusCode::PAYLOAD_TOO_LARGE, title).into_response()
+        }
+        Err(_) => answer::hang_up(),
     }
 }
 

@@ -30,11 +30,6 @@ impl Answer {
         Self::json(StatusCode::OK, body)
     }
 
-    /// 204, which the framework answers a delete with.
-    pub(super) fn gone() -> Self {
-        Self::json(StatusCode::NO_CONTENT, Bytes::new())
-    }
-
     pub(super) fn json(status: StatusCode, body: impl Into<Bytes>) -> Self {
         Self::new(status, JSON, body.into())
     }
@@ -60,11 +55,6 @@ impl Answer {
 
     pub(super) fn moved(location: &'static str) -> Self {
         Self::new(StatusCode::MOVED_PERMANENTLY, HTML, Bytes::new()).with(LOCATION, location)
-    }
-
-    pub(super) fn too_large() -> Self {
-        let title = "413 Request Entity Too Large";
-        Self::proxy_page(StatusCode::PAYLOAD_TOO_LARGE, title)
     }
 
     /// A page of the proxy in front, which has never heard of JSON.

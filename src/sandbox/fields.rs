@@ -91,39 +91,33 @@ fn not_json(error: &serde_json::Error) -> Answer {
     Answer::detail(StatusCode::BAD_REQUEST, &detail)
 }
 
+/// A rule that holds, or the problem where it doesn't.
+pub(super) fn check(holds: bool, problem: impl Into<Problem>) -> Result<(), Problem> {
+    if holds { Ok(()) } else { Err(problem.into()) }
+}
+
 pub(super) fn text(value: &Value) -> Result<(), Problem> {
     string(value).map(drop)
 }
 
 pub(super) fn filled_text(value: &Value) -> Result<(), Problem> {
-    match string(value)?.trim() {
-        "" => Err("This field may not be blank.".into()),
-        _ => Ok(()),
-    }
+    let is_filled = !string(value)?.trim().is_empty();
+    check(is_filled, "This field may not be blank.")
 }
 
 pub(super) fn email(value: &Value) -> Result<(), Problem> {
     filled_text(value)?;
-    if is_email(string(value)?) {
-        return Ok(());
-    }
-    Err("Enter a valid email address.".into())
+    check(is_email(string(value)?), "Enter a valid email address.")
 }
 
 /// An empty one takes the picture away.
 pub(super) fn url(value: &Value) -> Result<(), Problem> {
-    match string(value)? {
-        "" => Ok(()),
-        text if is_url(text) => Ok(()),
-        _ => Err("Enter a valid URL.".into()),
-    }
+    let text = string(value)?;
+    check(text.is_empty() || is_url(text), "Enter a valid URL.")
 }
 
 pub(super) fn boolean(value: &Value) -> Result<(), Problem> {
-    match value {
-        Value::Bool(_) => Ok(()),
-        _ => Err("Must be a valid boolean.".into()),
-    }
+    check(value.is_boolean(), "Must be a valid boolean.")
 }
 
 /// Unix seconds.
@@ -142,26 +136,19 @@ pub(super) fn seconds(value: &Value) -> Result<(), Problem> {
 }
 
 pub(super) fn object(value: &Value) -> Result<(), Problem> {
-    if value.is_object() {
-        return Ok(());
-    }
     let got = python_type(value);
-    Err(format!("Expected a dictionary of items but got type \"{got}\".").into())
+    let problem = format!("Expected a dictionary of items but got type \"{got}\".");
+    check(value.is_object(), problem)
 }
 
 pub(super) fn number(value: &Value) -> Result<(), Problem> {
-    if value.is_number() {
-        return Ok(());
-    }
-    Err("A valid number is required.".into())
+    check(value.is_number(), "A valid number is required.")
 }
 
 pub(super) fn one_of(choices: &[&str], value: &Value) -> Result<(), Problem> {
     let text = string(value)?;
-    if choices.contains(&text) {
-        return Ok(());
-    }
-    Err(format!("\"{text}\" is not a valid choice.").into())
+    let problem = format!("\"{text}\" is not a valid choice.");
+    check(choices.contains(&text), problem)
 }
 
 pub(super) fn string(value: &Value) -> Result<&str, Problem> {

@@ -7,7 +7,7 @@ use super::{
     OnboardFlow,
     answer::Answer,
     event::Taken,
-    fields::{Operation, Problem, filled_text, number, one_of, required, seconds, string},
+    fields::{Operation, Problem, check, filled_text, number, one_of, required, seconds, string},
     resource,
     sent::Sent,
 };
@@ -51,10 +51,8 @@ const UPDATE: Operation = Operation {
 
 fn currency(value: &Value) -> Result<(), Problem> {
     let code = string(value)?;
-    if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
-        return Ok(());
-    }
-    Err("Enter a currency code of ISO 4217.".into())
+    let is_code = code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase());
+    check(is_code, "Enter a currency code of ISO 4217.")
 }
 
 /// No call sets the product's id.

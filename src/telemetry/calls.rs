@@ -218,11 +218,7 @@ impl Families {
                 "How long calls took, from their headers to the response's",
             ),
             started: add(registry, "grpc_server_started", "Calls that began"),
-            handled: add(
-                registry,
-                "grpc_server_handled",
-                "Calls that ended, by code",
-            ),
+            handled: add(registry, "grpc_server_handled", "Calls that ended, by code"),
             in_flight: add(
                 registry,
                 "onboardflow_gateway_calls_in_flight",

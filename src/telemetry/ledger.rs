@@ -58,11 +58,7 @@ pub struct LedgerMetrics {
 impl LedgerMetrics {
     pub(super) fn new(registry: &mut Registry) -> Self {
         Self {
-            entries: add(
-                registry,
-                "ledger_entries",
-                "Writes in the ledger, by state",
-            ),
+            entries: add(registry, "ledger_entries", "Writes in the ledger, by state"),
             oldest_unknown: add_seconds(
                 registry,
                 "ledger_oldest_unknown_age",

@@ -284,7 +284,6 @@ async fn a_body_is_taken_up_to_one_mebibyte() {
         answer.header("content-type"),
         Some("text/html; charset=utf-8")
     );
-    assert_eq!(running.api.received()[1].body.len(), 0);
     running.stop().await;
 }
 

@@ -1,4 +1,4 @@
-//! Calls that are taken, and what is kept of them.
+//! Calls that are taken.
 
 use std::{
     ops::RangeInclusive,
@@ -8,7 +8,6 @@ use std::{
 use serde_json::json;
 
 use super::{Call, EXAMPLE, KEY, Running};
-use crate::sandbox::history::Received;
 
 fn now() -> i64 {
     #[expect(
@@ -138,62 +137,9 @@ async fn json_is_recognized_among_media_types() {
 }
 
 #[tokio::test]
-async fn what_was_sent_is_kept_as_it_came_even_where_it_was_refused() {
+async fn debug_output_shows_no_key() {
     let running = Running::start().await;
-    let body = r#" {"site_key" : "f37F2PPh"} "#;
-    running.call(&Call::new("POST", EXAMPLE)).await;
-    running
-        .call(&Call::new("PUT", body).at("/elsewhere?page=2"))
-        .await;
-
-    let received = running.api.received();
-    let [first, second] = received.as_slice() else {
-        panic!("two requests, not {received:?}");
-    };
-    assert_eq!(first.method, "POST");
-    assert_eq!(first.path, "/api/v1/customer/");
-    assert_eq!(first.headers["authorization"], format!("Token {KEY}"));
-    assert_eq!(first.body, EXAMPLE);
-    assert_eq!(second.method, "PUT");
-    assert_eq!(second.path, "/elsewhere?page=2");
-    assert_eq!(second.body, body);
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn only_the_newest_requests_are_kept() {
-    let running = Running::start().await;
-    let mut client = running.connect().await;
-    for _ in 0..1005 {
-        client.send(&Call::new("POST", EXAMPLE).at("/old")).await;
-        client.answer().await.unwrap();
-    }
-    client.send(&Call::new("POST", EXAMPLE).at("/new")).await;
-    client.answer().await.unwrap();
-    let received = running.api.received();
-    assert_eq!(received.len(), 1000);
-    assert_eq!(received[999].path, "/new");
-
-    let large = "x".repeat(1024 * 1024);
-    for _ in 0..20 {
-        client.send(&Call::new("POST", &large)).await;
-        client.answer().await.unwrap();
-    }
-    let received = running.api.received();
-    let kept: usize = received.iter().map(|request| request.body.len()).sum();
-    assert_eq!(kept, 16 * 1024 * 1024);
-    running.stop().await;
-}
-
-#[tokio::test]
-async fn debug_output_shows_neither_key_nor_customer() {
-    let running = Running::start().await;
-    running.call(&Call::new("POST", EXAMPLE)).await;
-    let received: Vec<Received> = running.api.received();
-    let shown = format!("{received:?} {:?}", running.api);
-    assert!(shown.contains("/api/v1/customer/"));
-    for secret in [KEY, "onboardflow.com", "cus_123XYZ"] {
-        assert!(!shown.contains(secret), "{secret} in {shown}");
-    }
+    let shown = format!("{:?}", running.api);
+    assert!(!shown.contains(KEY), "{shown}");
     running.stop().await;
 }
