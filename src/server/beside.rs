@@ -14,7 +14,7 @@ use tower::Service as _;
 use super::{
     health::{Health, MAX_MESSAGE},
     message::FirstMessage,
-    places::{For, Holding, Places},
+    places::{For, Places, holding},
     services::Services,
 };
 use crate::{config::ServerConfig, proto, telemetry};
@@ -80,7 +80,7 @@ impl Beside {
         let held = (place, self.metrics.health_opened());
         let request = request.map(|body| Body::new(FirstMessage::of(body, IN_TIME)));
         match timeout(IN_TIME, self.services.call(request)).await {
-            Ok(answer) => Ok(answer?.map(|body| Body::new(Holding::new(body, held)))),
+            Ok(answer) => Ok(answer?.map(|body| holding(body, held))),
             Err(_late) => {
                 let status = Status::deadline_exceeded("The message did not arrive within 5 s.");
                 Ok(status.into_http())

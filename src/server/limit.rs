@@ -17,7 +17,7 @@ use tower::{Layer, Service};
 use super::{
     call::Inbound,
     message::Messages,
-    places::{For, Full, Holding, Places},
+    places::{For, Full, Places, holding},
 };
 use crate::error::{Error, Refusal};
 
@@ -70,7 +70,7 @@ where
             let place = layer.places.take(holder, 1).map_err(refused)?;
             let answer = inner.call(Request::from_parts(parts, body));
             let answer = answer.await.map_err(Into::into)?;
-            Ok(answer.map(|body| Body::new(Holding::new(body, place))))
+            Ok(answer.map(|body| holding(body, place)))
         })
     }
 }

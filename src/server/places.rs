@@ -3,17 +3,13 @@
 
 use std::{
     collections::HashMap,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
 };
 
-use bytes::Bytes;
 use hashlink::DefaultHashBuilder;
-use http_body::{Frame, SizeHint};
-use pin_project_lite::pin_project;
+use http_body_util::BodyExt as _;
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, body::Body};
+use tonic::body::Body;
 
 /// So many places.
 #[derive(Debug)]
@@ -159,39 +155,13 @@ impl Drop for Place {
     }
 }
 
-pin_project! {
-    /// An answer's body, and what is held until it is taken or given up.
-    pub(super) struct Holding<T> {
-        #[pin]
-        body: Body,
-        held: T,
-    }
-}
-
-impl<T> Holding<T> {
-    pub(super) fn new(body: Body, held: T) -> Self {
-        Self { body, held }
-    }
-}
-
-impl<T> http_body::Body for Holding<T> {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        self.project().body.poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+/// An answer's body, and what is held until it is taken or given up.
+pub(super) fn holding(body: Body, held: impl Send + 'static) -> Body {
+    // The closure owns it, and ends with the body.
+    Body::new(body.map_err(move |status| {
+        let _ = &held;
+        status
+    }))
 }
 
 #[cfg(test)]
