@@ -33,7 +33,7 @@ use crate::{
 const UNSAID: Duration = Duration::from_secs(300);
 /// Longest wait after a fetch that failed.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
-/// Calls that wait for a fetch at once. More are refused without.
+/// Calls that wait behind the one that a fetch was begun for. More are refused without it.
 const MAX_WAITING: usize = 256;
 
 /// Asks for a fetch.
@@ -276,8 +276,33 @@ fn lifetime(headers: &HeaderMap, times: &FetchTimes) -> Duration {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
+    use tokio::net::TcpListener;
 
     use super::*;
+    use crate::telemetry::Metrics;
+
+    /// The clock is paused, and leaps to the end of the time-out.
+    #[tokio::test(start_paused = true)]
+    async fn a_fetch_is_given_up_after_five_seconds() {
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/keys", silent.local_addr().unwrap());
+        let issuer = Issuer {
+            http: HttpKeys {
+                endpoint: Endpoint::Jwks(url.parse().unwrap()),
+                ca: None,
+                token: None,
+                times: FetchTimes::default(),
+            },
+            named: Default::default(),
+            metrics: Metrics::new().secrets,
+        };
+        let begun = Instant::now();
+        let why = issuer.fetch().await.unwrap_err();
+        assert_eq!(
+            (why.as_str(), begun.elapsed().as_secs()),
+            ("no answer in time", 5)
+        );
+    }
 
     #[test]
     fn cache_control_holds_within_bounds() {

@@ -4,6 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use futures_util::future::join_all;
 use onboardflow_gateway::config::{Endpoint, FetchTimes, HttpKeys};
+use tokio::{task::JoinSet, time::timeout};
 
 use super::*;
 use crate::support::issuer::Issuer;
@@ -180,6 +181,40 @@ async fn a_key_that_nobody_knows_is_fetched_once_whoever_asks() {
         issuer.asked().len() > 1
     })
     .await;
+    gateway.stop().await;
+}
+
+/// Whoever makes up keys holds up a bounded number of calls, and none with a key that is known.
+#[tokio::test]
+async fn behind_a_fetch_256_calls_wait_and_the_others_are_refused_at_once() {
+    let known = Signer::ec("known");
+    let issuer = Issuer::with(jwks(&[&known])).await;
+    let hour = Duration::from_secs(3600);
+    let times = FetchTimes {
+        cooldown: Duration::ZERO,
+        timeout: hour,
+        ..FetchTimes::default()
+    };
+    let gateway = gateway(tokens(&issuer, times)).await;
+    issuer.change(|says| says.delay = hour);
+    let made_up = bearer(&Signer::ec("made up"));
+    let mut calls = JoinSet::new();
+    for _ in 0..4 {
+        let client = gateway.client().await;
+        for _ in 0..75 {
+            let (mut client, made_up) = (client.clone(), made_up.clone());
+            calls.spawn(async move { present(&mut client, &made_up).await });
+        }
+    }
+    for _ in 0..300 - 257 {
+        let refused = timeout(Duration::from_secs(60), calls.join_next()).await;
+        let refused = refused.expect("no room behind the fetch").unwrap().unwrap();
+        assert_eq!(told(&refused.unwrap_err()), unauthenticated());
+    }
+    let mut client = gateway.client().await;
+    present(&mut client, &bearer(&known)).await.unwrap();
+    assert!(calls.try_join_next().is_none(), "256 wait");
+    calls.shutdown().await;
     gateway.stop().await;
 }
 
