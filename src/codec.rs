@@ -1,13 +1,16 @@
 //! tonic's codec for Protobuf, with buffers of the size of the messages.
 //!
-//! tonic takes 8 KiB for each message, and a response keeps them until the caller has taken it. An
-//! event is half a KiB; what is larger makes its buffer grow.
+//! tonic takes 8 KiB for each message, and doubles that until the message fits. A response keeps its
+//! buffer until the caller has taken it, so here it is as large as the message and no larger.
 
 use std::marker::PhantomData;
 
 use prost::Message;
-use tonic::codec::{BufferSettings, Codec};
-use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+use tonic::{
+    Status,
+    codec::{BufferSettings, Codec, EncodeBuf, Encoder},
+};
+use tonic_prost::{ProstCodec, ProstDecoder};
 
 /// What most messages fit into.
 const BUFFER_BYTES: usize = 1024;
@@ -31,14 +34,34 @@ where
 {
     type Encode = T;
     type Decode = U;
-    type Encoder = ProstEncoder<T>;
+    type Encoder = Exactly<T>;
     type Decoder = ProstDecoder<U>;
 
     fn encoder(&mut self) -> Self::Encoder {
-        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(BUFFER_BYTES, YIELD_BYTES))
+        Exactly(PhantomData)
     }
 
     fn decoder(&mut self) -> Self::Decoder {
         ProstCodec::<T, U>::raw_decoder(BufferSettings::new(BUFFER_BYTES, YIELD_BYTES))
+    }
+}
+
+/// Encodes a message into a buffer that has room for it.
+#[derive(Debug)]
+pub struct Exactly<T>(PhantomData<T>);
+
+impl<T: Message> Encoder for Exactly<T> {
+    type Item = T;
+    type Error = Status;
+
+    fn encode(&mut self, message: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        buffer.reserve(message.encoded_len());
+        message
+            .encode(buffer)
+            .map_err(|error| Status::internal(error.to_string()))
+    }
+
+    fn buffer_settings(&self) -> BufferSettings {
+        BufferSettings::new(BUFFER_BYTES, YIELD_BYTES)
     }
 }

@@ -51,6 +51,8 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// Bytes of replies that a server may send over HTTP/2 before calls take them, on all streams of a
 /// connection together. Replies have some hundred.
 pub(super) const WINDOW: u32 = 1 << 20;
+/// Bytes of a reply's head over HTTP/1.1, and of what a connection reads ahead of a call that takes it.
+const MAX_HEAD: usize = 64 << 10;
 /// What a call that got none is told to the log.
 pub(super) const NO_CONNECTION: &str = "no connection within --connect-timeout";
 
@@ -251,7 +253,10 @@ async fn http1<S>(stream: S) -> Result<(Sender, Life), Source>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let (sender, connection) = http1::Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await?;
     Ok((Sender::Http1(sender), life(connection)))
 }
 

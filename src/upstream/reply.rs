@@ -12,7 +12,7 @@ use ::http::{
 use bytes::{Bytes, BytesMut};
 use flate2::bufread::GzDecoder;
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use tokio::time::Instant;
 
 use super::time::within;
@@ -46,9 +46,9 @@ async fn collect(
     until: Option<Instant>,
     heard: impl Fn(),
 ) -> (Bytes, Ending) {
-    // Nearly every body comes in one piece, which needs no copy.
+    // Nearly every body comes in one piece, which needs no copy. A longer one gets a buffer of its size.
     let mut first = Bytes::new();
-    let mut rest = BytesMut::new();
+    let mut all = BytesMut::new();
     let ending = loop {
         let mut chunk = match within(until, body.frame()).await {
             Some(Some(Ok(frame))) => match frame.into_data() {
@@ -59,25 +59,30 @@ async fn collect(
             Some(Some(Err(_))) | None => break Ending::CutShort,
         };
         heard();
-        let room = limit - first.len() - rest.len();
+        let room = limit - first.len() - all.len();
         let fits = chunk.len() <= room;
         chunk.truncate(room);
-        if first.is_empty() {
+        if first.is_empty() && all.is_empty() {
             first = chunk;
         } else {
-            rest.extend_from_slice(&chunk);
+            if all.is_empty() {
+                let to_come = usize::try_from(body.size_hint().lower()).unwrap_or(limit);
+                let have = first.len() + chunk.len();
+                all.reserve(to_come.saturating_add(have).min(limit));
+                all.extend_from_slice(&std::mem::take(&mut first));
+            }
+            all.extend_from_slice(&chunk);
         }
         if !fits {
             break Ending::TooLarge;
         }
     };
-    if rest.is_empty() {
-        return (first, ending);
-    }
-    let mut whole = BytesMut::with_capacity(first.len() + rest.len());
-    whole.extend_from_slice(&first);
-    whole.extend_from_slice(&rest);
-    (whole.freeze(), ending)
+    let body = if all.is_empty() {
+        first
+    } else {
+        all.freeze()
+    };
+    (body, ending)
 }
 
 /// Unpacks gzip, as much of it as there is.
