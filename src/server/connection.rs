@@ -45,9 +45,10 @@ const MAX_CONCURRENT_STREAMS: u32 = 256;
 const MAX_HEADER_LIST: u32 = 16 << 10;
 /// Bytes of a call's answer that wait for the peer's window.
 const MAX_SEND_BUFFER: usize = 64 << 10;
-/// Bytes that a peer may send ahead of being read, on a call and on the connection.
+/// Bytes that a peer may send ahead of being read, on a call and on the connection. Whoever opens
+/// many connections can make the gateway hold as much for each of them.
 const STREAM_WINDOW: u32 = 128 << 10;
-const CONNECTION_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 256 << 10;
 /// Calls that the peer may have reset before they were looked at. A caller may well give up all that
 /// it has begun at once; h2 takes more than 20 for an attack.
 const MAX_PENDING_RESETS: usize = 64;

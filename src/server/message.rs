@@ -23,11 +23,9 @@ use crate::error::{Error, Loss, Refusal, Sent};
 
 /// Time from a call's headers to the end of its message.
 pub(super) const ARRIVAL: Duration = Duration::from_secs(5);
-/// Bytes of messages that are arriving, over all workers. A message that is there with its headers, as
-/// almost all are, is none of them.
-const MAX_ARRIVING: usize = 32 << 20;
-/// Those on one connection: as many as it may send ahead of being read.
-const MAX_OF_CONNECTION: usize = 1 << 20;
+/// Bytes of messages that are arriving, over all workers: at least so many, and at least four of the
+/// largest. A message that is there with its headers, as almost all are, is none of them.
+const MAX_ARRIVING: usize = 8 << 20;
 /// What a call costs at least while its message is arriving: its stream, headers and task.
 const COST_OF_CALL: usize = 4 << 10;
 /// What stands before a message: whether it is compressed, and its length.
@@ -43,9 +41,11 @@ pub(super) struct Messages {
 impl Messages {
     /// Of up to this size.
     pub(super) fn new(max_bytes: usize) -> Self {
+        let largest = max_bytes.saturating_add(PREFIX + COST_OF_CALL);
+        let room = MAX_ARRIVING.max(largest.saturating_mul(4));
         Self {
             max_bytes,
-            arriving: Places::new(MAX_ARRIVING, MAX_OF_CONNECTION, MAX_ARRIVING / 4),
+            arriving: Places::quartered(room),
         }
     }
 
