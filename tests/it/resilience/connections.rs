@@ -189,7 +189,7 @@ async fn the_connections_of_a_burst_are_closed_again() {
     );
 
     tokio::time::pause();
-    for _ in 0..5 {
+    for _ in 0..11 {
         advance(Duration::from_secs(10)).await;
         sleep(Duration::from_millis(1)).await;
     }
