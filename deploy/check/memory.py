@@ -26,20 +26,19 @@ HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
 
 
 def problems(installation, binary):
-    """Ordinary load fits the request, and the worst that the settings let in (every call that is admitted, each with the
-    largest reply) fits the limit. Prints what docs/kubernetes.md#sizing shows."""
+    """The worst that the settings let in (every connection, and every call, each with the largest reply) fits the request.
+    Prints what docs/kubernetes.md#sizing shows."""
     resources, settings = installation.container["resources"], installation.settings
-    request, limit = (bytes_of(resources[bound]["memory"]) / 2**20 for bound in ("requests", "limits"))
-    admitted, largest = settings["ONBOARDFLOW_MAX_IN_FLIGHT"], settings["ONBOARDFLOW_MAX_RESPONSE_BYTES"]
-    admitted, largest = int(admitted), bytes_of(largest)
-    loads = [(1, 0, 0, request), (8, 64, 0, request), (8, admitted, 0, request), (1000, 0, 0, request)]
-    loads.append((1000, admitted, largest, limit))
+    request = bytes_of(resources["requests"]["memory"]) / 2**20
+    most, admitted = (int(settings[f"ONBOARDFLOW_MAX_{what}"]) for what in ("CONNECTIONS", "IN_FLIGHT"))
+    largest = bytes_of(settings["ONBOARDFLOW_MAX_RESPONSE_BYTES"])
+    loads = [(1, 0, 0), (8, 64, 0), (8, admitted, 0), (most, 0, 0), (most, admitted, largest)]
     print(f"{'connections':>11} {'in flight':>9} {'reply KiB':>9} {'RSS MiB':>8} {'peak MiB':>8}")
-    for connections, in_flight, reply, bound in loads:
+    for connections, in_flight, reply in loads:
         resident, peak, failed = measure(installation, binary, connections, in_flight, reply)
         print(f"{connections:>11} {in_flight:>9} {reply >> 10 or '':>9} {resident:>8.1f} {peak:>8.1f}", flush=True)
-        if peak > bound:
-            yield f"{peak:.1f} MiB with {connections} connections and {in_flight} calls in flight is over {bound:.0f} MiB"
+        if peak > request:
+            yield f"{peak:.1f} MiB with {connections} connections and {in_flight} calls in flight is over {request:.0f} MiB"
         if failed:
             yield f"with {connections} connections and {in_flight} calls in flight {failed} calls failed"
 
