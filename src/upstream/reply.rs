@@ -77,11 +77,7 @@ async fn collect(
             break Ending::TooLarge;
         }
     };
-    let body = if all.is_empty() {
-        first
-    } else {
-        all.freeze()
-    };
+    let body = if all.is_empty() { first } else { all.freeze() };
     (body, ending)
 }
 

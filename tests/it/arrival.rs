@@ -216,3 +216,35 @@ async fn a_second_message_is_refused() {
     assert_eq!(upstream.received().len(), 0);
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_message_of_several_mebibytes_arrives_where_it_is_allowed() {
+    let upstream = Upstream::answering(200, CREATED).await;
+    let mut config = Config::new(upstream.url());
+    config.server.max_request_bytes = 4 << 20;
+    let gateway = Gateway::start(config).await;
+    let mut request = create_request();
+    request.customer.as_mut().unwrap().first_name = Some("J".repeat(3 << 20));
+    gateway.create(request).await.unwrap();
+    gateway.stop().await;
+}
+
+/// One connection has a quarter of the room for messages that are arriving: 2 MiB of 8.
+#[tokio::test]
+async fn one_connection_has_a_quarter_of_the_room_for_messages_on_their_way() {
+    let upstream = Upstream::answering(200, CREATED).await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let mut peer = Peer::greeting(gateway.address, &[]).await;
+    // As large as a message may be, and no more of it than says so: 30 fit into 2 MiB.
+    let begun = [&[0], &(64_u32 << 10).to_be_bytes()[..]].concat();
+    for call in 0..32 {
+        begin(&mut peer, 1 + 2 * call, &begun).await;
+    }
+    eventually("two calls that found no room", || {
+        let refused = failures(&gateway, "UNAVAILABLE", "GATEWAY_OVERLOADED", "not_sent");
+        (refused == 2).then_some(())
+    })
+    .await;
+    gateway.create(create_request()).await.unwrap();
+    gateway.stop().await;
+}
