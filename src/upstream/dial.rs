@@ -52,7 +52,7 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// connection together. Replies have some hundred.
 pub(super) const WINDOW: u32 = 1 << 20;
 /// Bytes of a reply's head over HTTP/1.1, and of what a connection reads ahead of a call that takes it.
-const MAX_HEAD: usize = 64 << 10;
+const MAX_HEAD: usize = 32 << 10;
 /// What a call that got none is told to the log.
 pub(super) const NO_CONNECTION: &str = "no connection within --connect-timeout";
 
