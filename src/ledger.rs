@@ -56,6 +56,8 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(2);
 const GRACE: Duration = Duration::from_secs(15);
 /// Waits between looks at a write that is under way elsewhere: the first, and the longest.
 const LOOKS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(250));
+/// Characters of a request id that people are shown.
+const ID_BEGINS: usize = 8;
 /// Milliseconds of a day.
 const DAY: i64 = 24 * 3600 * 1000;
 
@@ -121,8 +123,8 @@ pub enum Again {
 pub struct Write<'a> {
     /// The caller's name for it.
     pub request_id: &'a [u8],
-    /// What people are shown of that name.
-    pub id_begins: &'a str,
+    /// The id that people know it by.
+    pub id: &'a str,
     /// The site that it is for. Names are apart between sites.
     pub site_key: &'a str,
     /// What people are shown of the site.
@@ -266,7 +268,8 @@ impl Ledger {
             request: seal.request,
             token: fastrand::i64(..),
             lasts: left + GRACE,
-            id_begins: write.id_begins.to_owned(),
+            id_begins: write.id.get(..ID_BEGINS).unwrap_or_default().to_owned(),
+            whole_id: seal::hashed(&[write.id.as_bytes()]),
             site: write.site.to_owned(),
             method: write.method.to_owned(),
             again: write.again,

@@ -63,7 +63,7 @@ pub enum LedgerAction {
     /// Say what became of a write of unknown fate, once that was looked up in OnboardFlow's pages.
     #[command(group(ArgGroup::new("fate").required(true)))]
     Settle {
-        /// The write, as `list` names it: its ID, or its request_id where that is enough.
+        /// The write: its ID in `list`, its whole request_id, or the eight characters of that in `list`.
         #[arg(value_name = "ID")]
         id: String,
         /// It was applied: a repeat gets ALREADY_EXISTS.

@@ -59,11 +59,11 @@ async fn settle(
     out: &mut impl Write,
 ) -> Result<(), Failure> {
     let unknown = ledger.list(true).await?;
-    let named: Vec<&Entry> = unknown.iter().filter(|entry| is_named(entry, id)).collect();
+    let named: Vec<&Entry> = unknown.iter().filter(|entry| entry.is_named(id)).collect();
     let entry = match named[..] {
         [entry] => entry,
         [] => return Err("no write of unknown fate has this id; see ledger list".into()),
-        _ => return Err("several writes begin with this id; take the ID of ledger list".into()),
+        _ => return Err("this id names several writes; take the ID of ledger list".into()),
     };
     if !ledger.settle(entry, applied).await? {
         return Err("its outcome has become known meanwhile; see ledger list".into());
@@ -75,10 +75,4 @@ async fn settle(
     };
     writeln!(out, "{} is settled as {then}", entry.id)?;
     Ok(())
-}
-
-/// Whether a person means this write: by the row's id, or by the caller's, of which the ledger knows
-/// no more than the beginning.
-fn is_named(entry: &Entry, id: &str) -> bool {
-    id == entry.id || id.get(..8).is_some_and(|begins| begins == entry.id_begins) && id.len() != 16
 }

@@ -40,7 +40,7 @@ impl Ledger {
     /// The account of an API key, or of a share of its calls.
     #[must_use]
     pub fn account(parts: &[&[u8]]) -> Account {
-        seal::account(parts)
+        seal::hashed(parts)
     }
 
     /// Counts a call, if there is one left.

@@ -7,7 +7,7 @@ use std::{
 
 use sqlx::{Error, Row as _, any::AnyRow, query};
 
-use super::{Failure, Ledger, State, millis, store::Store, time};
+use super::{Failure, ID_BEGINS, Ledger, State, millis, seal::hashed, store::Store, time};
 
 /// Rows that a list has at most.
 const LISTED: i64 = 10_000;
@@ -17,10 +17,11 @@ const DAYS: i64 = 7;
 /// Rows that one statement deletes: others wait for it.
 const PRUNED_AT_ONCE: i64 = 1000;
 
-const LIST: &str = "SELECT id, id_begins, site, method, began, fate FROM known \
-     ORDER BY began, id LIMIT $1";
-const LIST_UNKNOWN: &str = "SELECT id, id_begins, site, method, began, fate FROM known \
-     WHERE fate = 2 ORDER BY began, id LIMIT $1";
+/// What is known of a write, and what its row alone holds.
+const LIST: &str = "SELECT id, known.id_begins, whole_id, known.site, known.method, known.began, fate \
+     FROM known JOIN writes USING (id) ORDER BY known.began, id LIMIT $1";
+const LIST_UNKNOWN: &str = "SELECT id, known.id_begins, whole_id, known.site, known.method, known.began, \
+     fate FROM known JOIN writes USING (id) WHERE fate = 2 ORDER BY known.began, id LIMIT $1";
 const SETTLE_APPLIED: &str = "UPDATE writes SET state = 3 \
      WHERE id IN (SELECT id FROM known WHERE id = $1 AND fate = 2)";
 const SETTLE_NOT_APPLIED: &str = "DELETE FROM writes \
@@ -37,6 +38,7 @@ pub struct Entry {
     /// Names the row for people: the first hexadecimal digits of its id.
     pub id: String,
     row_id: Vec<u8>,
+    whole_id: Option<Vec<u8>>,
     /// The first eight characters of the caller's request id.
     pub id_begins: String,
     /// The site's name in logs.
@@ -89,6 +91,15 @@ impl Ledger {
 }
 
 impl Entry {
+    /// Whether a person means it: by its ID, by the whole request id, or by the beginning of that.
+    #[must_use]
+    pub fn is_named(&self, id: &str) -> bool {
+        let whole_id = hashed(&[id.as_bytes()]);
+        id == self.id
+            || self.whole_id.as_deref() == Some(&whole_id[..])
+            || id.len() == ID_BEGINS && id == self.id_begins
+    }
+
     /// When its attempt began.
     #[must_use]
     pub fn began(&self) -> SystemTime {
@@ -159,6 +170,7 @@ fn entry(row: &AnyRow) -> Result<Entry, Error> {
     Ok(Entry {
         id: format!("{:016x}", u64::from_be_bytes(*first)),
         row_id,
+        whole_id: row.try_get("whole_id")?,
         id_begins: row.try_get("id_begins")?,
         site: row.try_get("site")?,
         method: row.try_get("method")?,

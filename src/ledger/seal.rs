@@ -65,12 +65,12 @@ impl Seal {
     }
 }
 
-/// The hash that an API key, or a share of its calls, is counted under.
-pub(super) fn account(parts: &[&[u8]]) -> [u8; HASH] {
-    let hashed = digest::digest(&SHA256, &framed(&[SALT, &framed(parts)]));
-    let mut account = [0; HASH];
-    account.copy_from_slice(hashed.as_ref());
-    account
+/// What stands for an API key, a share of its calls or a whole request id.
+pub(super) fn hashed(parts: &[&[u8]]) -> [u8; HASH] {
+    let digest = digest::digest(&SHA256, &framed(&[SALT, &framed(parts)]));
+    let mut hashed = [0; HASH];
+    hashed.copy_from_slice(digest.as_ref());
+    hashed
 }
 
 /// The parts one after the other, each with its length, so that no two lists read the same.
@@ -112,7 +112,7 @@ mod tests {
     fn write<'a>(request_id: &'a str, site_key: &'a str, body: &'a [u8]) -> Write<'a> {
         Write {
             request_id: request_id.as_bytes(),
-            id_begins: "",
+            id: "",
             site_key,
             site: "",
             method: "",

@@ -31,8 +31,8 @@ const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(50);
 
 const INSERT: &str = "INSERT INTO writes \
-     (id, request, token, state, began, until, id_begins, site, method) \
-     SELECT $1, $2, $3, 0, now, now + $4, $5, $6, $7 FROM clock WHERE true \
+     (id, request, token, state, began, until, id_begins, whole_id, site, method) \
+     SELECT $1, $2, $3, 0, now, now + $4, $5, $6, $7, $8 FROM clock WHERE true \
      ON CONFLICT (id) DO NOTHING";
 const SELECT: &str = "SELECT request, token, fate, response, began FROM known WHERE id = $1";
 const TAKE_OVER: &str = "UPDATE writes SET token = $1, state = 0, response = NULL, \
@@ -78,6 +78,7 @@ pub(super) struct New {
     /// How long it may be pending.
     pub(super) lasts: Duration,
     pub(super) id_begins: String,
+    pub(super) whole_id: [u8; HASH],
     pub(super) site: String,
     pub(super) method: String,
     pub(super) again: Again,
@@ -183,6 +184,7 @@ impl Store {
             step(1, "tables", include_str!("migrations/0001_tables.sql")),
             step(2, "clock", self.dialect.clock),
             step(3, "known", include_str!("migrations/0003_known.sql")),
+            step(4, "whole id", include_str!("migrations/0004_whole_id.sql")),
         ]);
         // An older gateway goes on with the tables of a newer one: those only grow.
         migrations.set_ignore_missing(true);
@@ -296,6 +298,7 @@ async fn insert(connection: &mut AnyConnection, new: &New) -> Result<bool, Error
         .bind(new.token)
         .bind(super::millis(new.lasts))
         .bind(&*new.id_begins)
+        .bind(new.whole_id.to_vec())
         .bind(&*new.site)
         .bind(&*new.method);
     Ok(insert.execute(connection).await?.rows_affected() == 1)

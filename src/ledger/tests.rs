@@ -50,7 +50,7 @@ fn fresh() -> String {
 fn create<'a>(id: &'a str, call: [&'a [u8]; 3]) -> Write<'a> {
     Write {
         request_id: id.as_bytes(),
-        id_begins: &id[..8],
+        id,
         site_key: "f37F2PPh",
         site: "site-b30ef3aa",
         method: "POST /",
@@ -244,12 +244,7 @@ async fn a_person_settles_what_nobody_knows() {
             .collect();
         assert_eq!(unknown.len(), 2);
         assert_eq!(unknown[0].site, "site-b30ef3aa");
-        let of = |id: &str| {
-            unknown
-                .iter()
-                .find(|entry| id.starts_with(&entry.id_begins))
-                .unwrap()
-        };
+        let of = |id: &str| *unknown.iter().find(|entry| entry.is_named(id)).unwrap();
 
         assert!(ledger.settle(of(&ids[0]), true).await.unwrap());
         assert!(ledger.settle(of(&ids[1]), false).await.unwrap());
@@ -264,10 +259,7 @@ async fn a_person_settles_what_nobody_knows() {
             .await;
 
         let all = ledger.list(false).await.unwrap();
-        let pending_entry = all
-            .iter()
-            .find(|entry| ids[2].starts_with(&entry.id_begins))
-            .unwrap();
+        let pending_entry = all.iter().find(|entry| entry.is_named(&ids[2])).unwrap();
         assert_eq!(pending_entry.state, State::Pending);
         assert!(
             !ledger.settle(pending_entry, true).await.unwrap(),

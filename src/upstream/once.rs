@@ -169,7 +169,7 @@ impl Upstream {
         }
     }
 
-    /// Reserves a name (as people are shown it, and whole), or says what is known of it.
+    /// Reserves a name (as people know it, and whole), or says what is known of it.
     async fn ask(
         &self,
         ledger: &Ledger,
@@ -181,7 +181,7 @@ impl Upstream {
     ) -> Result<Begun, ledger::Failure> {
         let write = ledger::Write {
             request_id: name,
-            id_begins: id.get(..8).unwrap_or_default(),
+            id,
             site_key: &call.site_key,
             site: &site_name(&call.site_key),
             method: &format!("{} {}", call.method, call.template),

@@ -159,11 +159,13 @@ async fn an_id_that_names_no_write_or_several_settles_none() {
         let ids = [id.clone(), format!("{begins}{}", &fresh_id()[8..])];
         lose(&gateway, &ids).await;
 
-        let several = "several writes begin with this id; take the ID of ledger list";
+        let several = "this id names several writes; take the ID of ledger list";
+        let third = format!("{begins}{}", &fresh_id()[8..]);
         for (named, why) in [
             (begins, several),
-            (&*id, several),
-            (&begins[..7], NO_SUCH_WRITE),
+            (&*third, NO_SUCH_WRITE),
+            (&id[..7], NO_SUCH_WRITE),
+            (&id[..9], NO_SUCH_WRITE),
             (&*fresh_id(), NO_SUCH_WRITE),
             ("0123456789abcdef", NO_SUCH_WRITE),
         ] {
@@ -179,6 +181,16 @@ async fn an_id_that_names_no_write_or_several_settles_none() {
             assert_eq!(ledger(&store, &args).await.code, Some(64));
         }
         assert_eq!(list(&store, &["--unknown"]).await, unknown);
+
+        // Whoever has a whole id means its write, and no other one that begins alike.
+        let settled = ledger(&store, &["settle", &id, "--applied"]).await;
+        assert_eq!(settled.code, Some(0), "{settled:?}");
+        let status = refusal(gateway.create(create(&id)).await);
+        assert_told(&status, Code::AlreadyExists, "WRITE_SETTLED", "applied");
+        assert_eq!(list(&store, &["--unknown"]).await.len(), 1);
+        // Now the beginning is enough.
+        let settled = ledger(&store, &["settle", begins, "--applied"]).await;
+        assert_eq!(settled.code, Some(0), "{settled:?}");
         gateway.stop().await;
     }
 }
