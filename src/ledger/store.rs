@@ -7,7 +7,8 @@ use std::{fmt, str::FromStr as _, time::Duration};
 
 use secrecy::ExposeSecret as _;
 use sqlx::{
-    AnyConnection, AnyPool, ConnectOptions as _, Error, Row as _, SqlSafeStr as _, Transaction,
+    AnyConnection, AnyPool, ConnectOptions as _, Connection as _, Error, Row as _, SqlSafeStr as _,
+    Transaction,
     any::{Any, AnyConnectOptions, AnyPoolOptions},
     migrate::{Migration, MigrationType, Migrator},
     query,
@@ -145,6 +146,12 @@ impl Store {
             .acquire_timeout(CONNECT_TIMEOUT)
             .after_connect(move |connection, _| {
                 Box::pin(async move { sqlx::raw_sql(setup).execute(connection).await.map(drop) })
+            })
+            // A disk that is full ends SQLite's transaction by itself. sqlx goes on counting it, and would begin
+            // no other one on that connection.
+            .after_release(|connection, _| {
+                let is_clean = !connection.is_in_transaction();
+                Box::pin(async move { Ok(is_clean) })
             })
             .connect_lazy_with(options);
         Ok(Self {

@@ -7,6 +7,9 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod full;
+mod orders;
+
 const CALL: [&[u8]; 3] = [
     b"POST",
     b"/",
