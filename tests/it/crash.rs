@@ -1,6 +1,11 @@
 //! A gateway that is killed in the middle of many calls: whatever the moment, its ledger never lets a
 //! create out twice. `scripts/crash-ledger` runs a thousand rounds on each store.
 
+mod callers;
+mod cut;
+mod full;
+mod storm;
+
 use std::{
     collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex},
@@ -28,9 +33,7 @@ use tonic::{Request, Response, Status, transport::Channel};
 use tonic_types::StatusExt as _;
 use url::Url;
 
-use crate::support::{
-    CREATED, KEY, Process, Received, Store, Upstream, create_request, fresh_id, response,
-};
+use crate::support::{CREATED, KEY, Process, Store, Upstream, create_request, fresh_id, response};
 
 /// Rounds of a plain `cargo test`.
 const ROUNDS: usize = 12;
@@ -85,7 +88,8 @@ impl Api {
         let (count, counts) = watch::channel((0, 0));
         let (of_date, count) = (Arc::clone(&arrived), Arc::new(count));
         let upstream = Upstream::hearing(move |mut stream, request| {
-            *of_date.lock().unwrap().entry(date(&request)).or_default() += 1;
+            let date = callers::date_in(&request.body).unwrap();
+            *of_date.lock().unwrap().entry(date).or_default() += 1;
             count.send_modify(|(arrived, _)| *arrived += 1);
             let (mut is_open, count) = (is_open.clone(), Arc::clone(&count));
             async move {
@@ -118,12 +122,6 @@ impl Api {
         let counts = timeout(DEADLINE, counts.wait_for(so)).await;
         counts.is_ok()
     }
-}
-
-fn date(request: &Received) -> i64 {
-    let body = String::from_utf8_lossy(&request.body);
-    let (_, rest) = body.split_once("\"event_date\":").unwrap();
-    rest.split([',', '}']).next().unwrap().parse().unwrap()
 }
 
 /// A create that can be told from every other by its date.

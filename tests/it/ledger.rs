@@ -1,6 +1,7 @@
 //! Writes that name themselves: the table of docs/writes.md row by row, over two gateways that share a
 //! ledger. On SQLite, and on the PostgreSQL that `LEDGER_TEST_POSTGRES` names.
 
+mod clocks;
 mod command;
 
 use std::{

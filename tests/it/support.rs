@@ -26,10 +26,10 @@ use tonic_types::StatusExt as _;
 use tower::{service_fn, util::BoxCloneSyncService};
 
 pub use self::{
-    fault::{Chance, Fault, Faulty, answer},
+    fault::{Chance, Event, Fault, Faulty, answer},
     gateway::{Config, Gateway},
     http::{http, http_with},
-    http2::{Http2, Manner, acceptor},
+    http2::{Http2, Life, Manner, acceptor},
     process::{Process, program},
     store::{Store, fresh_id, insist},
     upstream::{Received, Upstream, nobody, read_request, response},

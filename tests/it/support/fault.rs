@@ -10,11 +10,12 @@ use std::{
     time::Duration,
 };
 
+use futures_util::{FutureExt as _, future::BoxFuture};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use url::Url;
 
@@ -70,6 +71,8 @@ pub enum Fault {
     GzipMembers,
     /// The event of another customer.
     AnothersAnswer,
+    /// An answer with this status, and the event if that is a success.
+    Answers(u16),
 }
 
 impl Fault {
@@ -98,6 +101,14 @@ impl Fault {
         Self::GzipMembers,
         Self::AnothersAnswer,
     ];
+
+    /// Whether nothing was done, by what the answer says.
+    fn rejects(self) -> bool {
+        match self {
+            Self::Answers(status) => matches!(status, 400..=407 | 409..=499 | 501 | 503),
+            other => other == Self::Redirects,
+        }
+    }
 }
 
 /// The random part of a trial.
@@ -118,11 +129,22 @@ impl Chance {
     }
 }
 
+/// What a test is told of a request, with the bytes that have arrived of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    Arrived,
+    /// An answer is about to leave that says that nothing was done.
+    Rejected,
+}
+
+type Tell = dyn Fn(Event, &[u8]) + Send + Sync;
+
 /// What arrived, on all connections together.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Seen {
     bytes: AtomicUsize,
     whole: AtomicUsize,
+    tell: Option<Box<Tell>>,
 }
 
 impl Seen {
@@ -134,6 +156,22 @@ impl Seen {
     /// Requests that were read to their end.
     pub fn whole(&self) -> usize {
         self.whole.load(Relaxed)
+    }
+
+    fn tell(&self, event: Event, request: &[u8]) {
+        if let Some(tell) = &self.tell {
+            tell(event, request);
+        }
+    }
+
+    /// Tells of a request that is left halfway, with what the kernel has of the rest.
+    async fn tell_of_part(&self, stream: &TcpStream, request: &[u8]) {
+        if self.tell.is_some() && !request.is_empty() {
+            let mut rest = [0; 4096];
+            let left = timeout(Duration::from_millis(20), stream.peek(&mut rest)).await;
+            let left = left.map_or(0, Result::unwrap_or_default);
+            self.tell(Event::Arrived, &[request, &rest[..left]].concat());
+        }
     }
 }
 
@@ -159,27 +197,43 @@ impl Faulty {
 
     /// A connection meets what comes next.
     pub fn with(next: impl FnMut() -> (Fault, Chance) + Send + 'static) -> Self {
-        Self::on(move |socket, seen| async move {
-            listen(socket.listen(64).unwrap(), next, seen).await;
-        })
+        Self::on(Seen::default(), Self::serve(next))
+    }
+
+    /// The same, and tells of each request.
+    pub fn telling(
+        next: impl FnMut() -> (Fault, Chance) + Send + 'static,
+        tell: impl Fn(Event, &[u8]) + Send + Sync + 'static,
+    ) -> Self {
+        let seen = Seen {
+            tell: Some(Box::new(tell)),
+            ..Seen::default()
+        };
+        Self::on(seen, Self::serve(next))
+    }
+
+    fn serve(
+        next: impl FnMut() -> (Fault, Chance) + Send + 'static,
+    ) -> impl FnOnce(TcpSocket, Arc<Seen>) -> BoxFuture<'static, ()> {
+        |socket, seen| listen(socket.listen(64).unwrap(), next, seen).boxed()
     }
 
     fn nobody() -> Self {
-        Self::on(|socket, _| async move {
+        Self::on(Seen::default(), |socket, _| async move {
             // Held, so that nobody else gets the port.
             pending::<()>().await;
             drop(socket);
         })
     }
 
-    fn on<F>(serve: impl FnOnce(TcpSocket, Arc<Seen>) -> F) -> Self
+    fn on<F>(seen: Seen, serve: impl FnOnce(TcpSocket, Arc<Seen>) -> F) -> Self
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.local_addr().unwrap();
-        let seen = Arc::new(Seen::default());
+        let seen = Arc::new(seen);
         let mut task = JoinSet::new();
         task.spawn(serve(socket, Arc::clone(&seen)));
         Self {
@@ -245,8 +299,11 @@ async fn converse(
             Ok(())
         }
         _ => {
-            read(&mut stream, seen, usize::MAX).await?;
+            let request = read(&mut stream, seen, usize::MAX).await?;
             sleep(chance.pause).await;
+            if fault.rejects() {
+                seen.tell(Event::Rejected, &request);
+            }
             answer_badly(stream, fault, chance, seen).await
         }
     }
@@ -306,8 +363,15 @@ async fn answer_badly(
             let anothers = EVENT.replace("cus_123XYZ", "cus_another");
             stream.write_all(&answer(&anothers)).await
         }
+        Fault::Answers(200) => stream.write_all(&whole).await,
+        Fault::Answers(status) => with_status(&mut stream, status).await,
         _ => unreachable!("handled above"),
     }
+}
+
+async fn with_status(stream: &mut TcpStream, status: u16) -> std::io::Result<()> {
+    let answer = format!("HTTP/1.1 {status} Status\r\ncontent-length: 2\r\n\r\n{{}}");
+    stream.write_all(answer.as_bytes()).await
 }
 
 /// The event, said to be so long.
@@ -368,24 +432,25 @@ async fn two_answers(stream: &mut TcpStream, chance: Chance, seen: &Seen) -> std
 }
 
 /// Reads a request, or its first bytes.
-async fn read(stream: &mut TcpStream, seen: &Seen, most: usize) -> std::io::Result<()> {
+async fn read(stream: &mut TcpStream, seen: &Seen, most: usize) -> std::io::Result<Vec<u8>> {
     let mut request = Vec::new();
     while request.len() < most {
         let room = u64::try_from(most - request.len()).unwrap();
-        let count = (&mut *stream)
-            .take(room.min(4096))
-            .read_buf(&mut request)
-            .await?;
+        let mut part = (&mut *stream).take(room.min(4096));
+        let count = part.read_buf(&mut request).await.unwrap_or_default();
         if count == 0 {
+            seen.tell_of_part(stream, &request).await;
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         seen.bytes.fetch_add(count, Relaxed);
         if is_whole(&request) {
             seen.whole.fetch_add(1, Relaxed);
-            return Ok(());
+            seen.tell(Event::Arrived, &request);
+            return Ok(request);
         }
     }
-    Ok(())
+    seen.tell_of_part(stream, &request).await;
+    Ok(request)
 }
 
 fn is_whole(request: &[u8]) -> bool {

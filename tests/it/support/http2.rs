@@ -1,6 +1,7 @@
 //! An upstream that speaks TLS and, by ALPN, HTTP/2: frame by frame, so that it can refuse.
 
 use std::{
+    collections::HashMap,
     net::SocketAddr,
     ops::ControlFlow,
     sync::{
@@ -41,10 +42,9 @@ const REFUSED_STREAM: u32 = 7;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Manner {
     Answers,
-    /// Refuses so many streams, and answers those after.
+    /// Refuses so many streams of a connection, and answers those after.
     Refuses(usize),
-    /// Takes no request on a connection after so many, and says so with GOAWAY, on the first
-    /// connection alone.
+    /// Takes no request on a connection after so many, and says so with GOAWAY.
     GoesAway(usize),
     /// Takes the request and is gone.
     HangsUp,
@@ -56,7 +56,7 @@ pub enum Manner {
     AllowsNoStreams,
     /// Allows no bytes of a body (`SETTINGS_INITIAL_WINDOW_SIZE`).
     AllowsNoBytes,
-    /// Answers so many requests on the first connection, and says nothing there any more.
+    /// Answers so many requests on a connection, and says nothing there any more.
     FallsSilent(usize),
     /// Answers with `102 Processing`, again and again, as fast as it is read.
     AnswersInInterim,
@@ -80,9 +80,28 @@ impl Manner {
     }
 }
 
+/// What comes of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Life {
+    pub manner: Manner,
+    /// It is gone with the request after so many.
+    pub requests: usize,
+    /// The pause before a request is answered, or is not.
+    pub pause: Duration,
+}
+
+struct Script {
+    acceptor: TlsAcceptor,
+    life: Box<Lives>,
+    tell: Box<Tell>,
+}
+
+type Lives = dyn Fn(usize) -> Life + Send + Sync;
+type Tell = dyn Fn(&[u8]) + Send + Sync;
+
 /// A running upstream. Dropped, it closes all of its connections.
 pub struct Http2 {
-    address: SocketAddr,
+    pub address: SocketAddr,
     pub certificate: CertificateDer<'static>,
     counts: Arc<Counts>,
     _task: JoinSet<()>,
@@ -100,20 +119,37 @@ impl Http2 {
         Self::start_after(manner, Duration::ZERO).await
     }
 
-    /// With a pause before it answers a request, or does not.
+    /// With a pause before it answers a request, or does not. Only the first connection goes away or falls
+    /// silent.
     pub async fn start_after(manner: Manner, pause: Duration) -> Self {
+        let life = move |number| Life {
+            manner: match manner {
+                Manner::GoesAway(_) | Manner::FallsSilent(_) if number > 0 => Manner::Answers,
+                manner => manner,
+            },
+            requests: usize::MAX,
+            pause,
+        };
+        Self::telling(life, |_| {}).await
+    }
+
+    /// Each connection (by its number) has a life of its own. Tells of the bodies that arrived, but for those
+    /// of streams that were refused.
+    pub async fn telling(
+        life: impl Fn(usize) -> Life + Send + Sync + 'static,
+        tell: impl Fn(&[u8]) + Send + Sync + 'static,
+    ) -> Self {
         let (acceptor, certificate) = acceptor("h2");
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let counts = Arc::new(Counts::default());
         let mut task = JoinSet::new();
-        task.spawn(listen(
-            listener,
+        let script = Arc::new(Script {
             acceptor,
-            manner,
-            pause,
-            Arc::clone(&counts),
-        ));
+            life: Box::new(life),
+            tell: Box::new(tell),
+        });
+        task.spawn(listen(listener, script, Arc::clone(&counts)));
         Self {
             address,
             certificate,
@@ -167,23 +203,17 @@ pub fn acceptor(protocol: &str) -> (TlsAcceptor, CertificateDer<'static>) {
     (TlsAcceptor::from(Arc::new(config)), certificate)
 }
 
-async fn listen(
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    manner: Manner,
-    pause: Duration,
-    counts: Arc<Counts>,
-) {
+async fn listen(listener: TcpListener, script: Arc<Script>, counts: Arc<Counts>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let (acceptor, counts) = (acceptor.clone(), Arc::clone(&counts));
+        let (script, counts) = (Arc::clone(&script), Arc::clone(&counts));
         // The gateway may go away at any time; that is its right.
         connections.spawn(async move {
-            let Ok(stream) = acceptor.accept(stream).await else {
+            let Ok(stream) = script.acceptor.accept(stream).await else {
                 return;
             };
-            let is_first = counts.connections.fetch_add(1, Relaxed) == 0;
-            let _ = converse(stream, manner, pause, is_first, &counts).await;
+            let life = (script.life)(counts.connections.fetch_add(1, Relaxed));
+            let _ = converse(stream, life, &script, &counts).await;
         });
     }
 }
@@ -192,34 +222,42 @@ type Stream = TlsStream<TcpStream>;
 
 async fn converse(
     mut stream: Stream,
-    manner: Manner,
-    pause: Duration,
-    is_first: bool,
+    life: Life,
+    script: &Script,
     counts: &Counts,
 ) -> std::io::Result<()> {
     stream.read_exact(&mut [0; 24]).await?; // the preface
-    write(&mut stream, SETTINGS, 0, 0, manner.settings()).await?;
-    let mut taken = 0;
+    write(&mut stream, SETTINGS, 0, 0, life.manner.settings()).await?;
+    let (mut taken, mut answered) = (0, 0);
     let mut turned_away = Vec::new();
+    let mut bodies: HashMap<u32, Vec<u8>> = HashMap::new();
     loop {
-        let (kind, flags, id) = read(&mut stream).await?;
+        let (kind, flags, id, payload) = read(&mut stream).await?;
         if matches!(kind, HEADERS | DATA) {
-            sleep(pause).await;
+            sleep(life.pause).await;
         }
-        let answered = counts.requests.load(Relaxed);
-        let is_silent =
-            matches!(manner, Manner::FallsSilent(after) if is_first && answered >= after);
+        if kind == DATA && !turned_away.contains(&id) {
+            let body = bodies.entry(id).or_default();
+            body.extend(payload);
+            if flags & END_STREAM != 0 {
+                (script.tell)(body);
+            }
+        }
+        let manner = match life.manner {
+            Manner::FallsSilent(after) if answered >= after => continue,
+            _ if answered >= life.requests => Manner::HangsUp,
+            manner => manner,
+        };
         match kind {
-            _ if is_silent => {}
             SETTINGS if flags == 0 => write(&mut stream, SETTINGS, 1, 0, &[]).await?,
             HEADERS => match manner {
-                Manner::Refuses(most) if counts.refused.load(Relaxed) < most => {
+                Manner::Refuses(most) if turned_away.len() < most => {
                     counts.refused.fetch_add(1, Relaxed);
                     turned_away.push(id);
                     let reason = REFUSED_STREAM.to_be_bytes();
                     write(&mut stream, RST_STREAM, 0, id, &reason).await?;
                 }
-                Manner::GoesAway(after) if is_first && taken == after => {
+                Manner::GoesAway(after) if taken == after => {
                     turned_away.push(id);
                     let last = id.saturating_sub(2).to_be_bytes();
                     write(&mut stream, GOAWAY, 0, 0, &[last, [0; 4]].concat()).await?;
@@ -228,6 +266,7 @@ async fn converse(
             },
             DATA if flags & END_STREAM != 0 && !turned_away.contains(&id) => {
                 counts.requests.fetch_add(1, Relaxed);
+                answered += 1;
                 if answer(&mut stream, manner, id).await?.is_break() {
                     return Ok(());
                 }
@@ -267,13 +306,13 @@ async fn answer(stream: &mut Stream, manner: Manner, id: u32) -> std::io::Result
     Ok(ControlFlow::Continue(()))
 }
 
-async fn read(stream: &mut Stream) -> std::io::Result<(u8, u8, u32)> {
+async fn read(stream: &mut Stream) -> std::io::Result<(u8, u8, u32, Vec<u8>)> {
     let mut head = [0; 9];
     stream.read_exact(&mut head).await?;
     let [a, b, c, kind, flags, id @ ..] = head;
     let mut payload = vec![0; u32::from_be_bytes([0, a, b, c]) as usize];
     stream.read_exact(&mut payload).await?;
-    Ok((kind, flags, u32::from_be_bytes(id)))
+    Ok((kind, flags, u32::from_be_bytes(id), payload))
 }
 
 async fn write(
