@@ -32,6 +32,7 @@ class Gateway:
         address: str | None = None,
     ):
         self.address = address or free_address()
+        self.admin_address = free_address()
         self.rest_address = free_address()
         self.environment = dict(os.environ)
         if upstream:
@@ -41,7 +42,7 @@ class Gateway:
             self.command = [str(binary), "sandbox", "--rest-listen", self.rest_address]
         self.command += ["--listen", self.address, "--log-format", "json", *flags]
         known = flags_of(binary, self.command[1])
-        for flag, value in {"--admin-listen": "127.0.0.1:0", "--drain-delay": "0s", "--drain-timeout": "2s"}.items():
+        for flag, value in {"--admin-listen": self.admin_address, "--drain-delay": "0s", "--drain-timeout": "2s"}.items():
             if flag in known:
                 self.command += [flag, value]
 
