@@ -16,6 +16,7 @@ SERVICE_CONFIG = Path(__file__).parent.parent / "service-config.json"
 PINGS = [
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),  # without this, grpcio waits for a minute
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),  # without this, grpcio sends two and no more
 ]
