@@ -245,6 +245,8 @@ async fn converse(
         }
         let manner = match life.manner {
             Manner::FallsSilent(after) if answered >= after => continue,
+            // After its GOAWAY it takes none, as it has said.
+            Manner::GoesAway(after) => Manner::GoesAway(after),
             _ if answered >= life.requests => Manner::HangsUp,
             manner => manner,
         };
