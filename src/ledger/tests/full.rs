@@ -8,7 +8,6 @@ async fn a_store_that_ran_full_works_again_once_there_is_room() {
     let ledger = place.open();
     ledger.open().await.unwrap();
     let pool = &ledger.0.store.pool;
-    // For this connection alone: the next one has room.
     let no_room = query("PRAGMA max_page_count = 1");
     no_room.execute(pool).await.unwrap();
     let (now, progress) = (Instant::now(), Progress::default());
@@ -27,6 +26,8 @@ async fn a_store_that_ran_full_works_again_once_there_is_room() {
         }
     }
     assert!(full);
+    let room = query("PRAGMA max_page_count = 1000000");
+    room.execute(pool).await.unwrap();
     let id = fresh();
     reserved(begin(&ledger, &create(&id, CALL)).await)
         .free()
