@@ -422,8 +422,11 @@ async fn first_call(client: &mut Client) {
     let first = loop {
         match call(client, Rpc::Create).await {
             Ok(first) => break first,
-            // On a machine that is busy with other things it may run out of time.
-            Err(status) => assert_eq!(status.code(), Code::DeadlineExceeded, "{status:?}"),
+            // On a machine that is busy with other things it may run out of time, a dial's or its own.
+            Err(status) => assert!(
+                matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable),
+                "{status:?}"
+            ),
         }
     };
     assert_eq!(first.unwrap().id, 979_924);
