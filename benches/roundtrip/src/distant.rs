@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::{
     net::TcpStream,
     task::JoinSet,
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 use self::{
@@ -41,6 +41,10 @@ use crate::{
 const WORKERS: usize = 2;
 /// The pause between calls, or bursts of them.
 const EVERY: Duration = Duration::from_secs(35);
+/// The time between the first calls of two gateways, so that they don't wait for each other's handshakes.
+const APART: Duration = Duration::from_millis(1500);
+/// The time after which a call counts as failed: the textbook gateway has no time-out of its own.
+const PATIENCE: Duration = Duration::from_secs(12);
 /// Calls at once, in turn.
 const BURSTS: [usize; 3] = [1, 8, 64];
 /// When the outage begins, and how long it is.
@@ -102,7 +106,9 @@ pub(crate) async fn run(plan: &Plan, targets: &[Target], goals: &mut Goals) -> F
     let mut courses = JoinSet::new();
     for (place, course) in COURSES.into_iter().enumerate() {
         for target in gateways.clone() {
+            let wait = APART * u32::try_from(courses.len())?;
             courses.spawn_local(async move {
+                sleep(wait).await;
                 let tally = one_at_a_time(&target, course, minutes).await?;
                 Fallible::Ok((place, target, course, tally))
             });
@@ -244,7 +250,8 @@ impl Place {
             let client = Rc::clone(&self.client);
             under_way.spawn_local(async move {
                 let begun = Instant::now();
-                let is_right = client.call(call).await.is_ok();
+                let answered = timeout(PATIENCE, client.call(call)).await;
+                let is_right = answered.is_ok_and(|answer| answer.is_ok());
                 is_right.then(|| begun.elapsed().as_secs_f64() * 1e3)
             });
         }
