@@ -51,7 +51,8 @@ const KEEPALIVE_PROBES: u32 = 3;
 /// Bytes of replies that a server may send over HTTP/2 before calls take them, on all streams of a
 /// connection together. Replies have some hundred.
 pub(super) const WINDOW: u32 = 1 << 20;
-/// Bytes of a reply's head over HTTP/1.1, and of what a connection reads ahead of a call that takes it.
+/// Bytes of a reply's head that are read over HTTP/1.1, and of what a connection reads ahead of a call. hyper
+/// looks after each read, so that a head of up to twice as many may get through.
 const MAX_HEAD: usize = 32 << 10;
 /// What a call that got none is told to the log.
 pub(super) const NO_CONNECTION: &str = "no connection within --connect-timeout";

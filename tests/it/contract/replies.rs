@@ -7,7 +7,7 @@ use tokio::{io::AsyncWriteExt as _, net::TcpStream};
 use tonic::Code;
 
 use crate::support::{
-    Config, Gateway, Told, Upstream, create_request, response, told, update_request,
+    CREATED, Config, Gateway, Told, Upstream, create_request, response, told, update_request,
 };
 
 /// What a create and an update are told when the upstream's 200 has this body.
@@ -314,4 +314,26 @@ async fn a_reply_in_gzip_is_read() {
     let created = gateway.create(create_request()).await.unwrap();
     assert_eq!(created.into_inner().event.unwrap().id, 979_924);
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn the_head_of_a_reply_has_a_bound() {
+    let long = |bytes: usize| {
+        let answer = response(200, &[("x-long", &"x".repeat(bytes))], CREATED);
+        Upstream::saying(answer)
+    };
+    let upstream = long(31 << 10).await;
+    let gateway = Gateway::before(upstream.url()).await;
+    gateway.create(create_request()).await.unwrap();
+    gateway.stop().await;
+
+    let upstream = long(96 << 10).await;
+    let gateway = Gateway::before(upstream.url()).await;
+    let status = gateway.create(create_request()).await.unwrap_err();
+    gateway.stop().await;
+    let told = told(&status);
+    assert_eq!(
+        (told.reason.as_str(), told.write.as_str()),
+        ("UPSTREAM_CONNECTION_LOST", "unknown")
+    );
 }
