@@ -7,7 +7,6 @@ use tempfile::TempDir;
 
 use super::*;
 
-mod full;
 mod orders;
 
 const CALL: [&[u8]; 3] = [
