@@ -8,7 +8,7 @@ macro_rules! responses {
             fn read(
                 reply: &$crate::rest::Reply,
                 effect: $crate::rest::Effect,
-                field_paths: fn(&str) -> Option<&'static str>,
+                field_paths: $crate::translate::rejection::FieldPaths,
             ) -> Result<Self, $crate::error::Error> {
                 let event = $crate::translate::envelope::decode(reply, effect, field_paths, $event)?;
                 Ok(Self { event })
@@ -42,7 +42,7 @@ mod time;
 use bytes::Bytes;
 use serde::Serialize;
 
-pub use self::redact::redact;
+pub use self::{redact::redact, rejection::FieldPaths};
 use crate::{
     error::Error,
     rest::{Call, Effect, Intent, Reply},
@@ -62,27 +62,22 @@ pub trait Operation {
     /// failures and their advice read this, never the verb.
     const INTENT: Intent;
 
+    /// Where in the request a field of the call's JSON comes from.
+    const FIELD_PATHS: FieldPaths;
+
     /// The REST call for a request, or every rule that the request breaks.
     fn encode(request: Self::Request) -> Result<Call, Error>;
 
-    /// Where in the request a field of the call's JSON comes from. A field within another is asked for as
-    /// the other's path, a dot, and its name.
-    fn field_path(json_name: &str) -> Option<&'static str>;
-
     /// What a reply says: a success, or one of [`crate::error::Answer`].
     fn decode(reply: Reply) -> Result<Self::Response, Error> {
-        Self::Response::read(&reply, Self::INTENT.effect, Self::field_path)
+        Self::Response::read(&reply, Self::INTENT.effect, Self::FIELD_PATHS)
     }
 }
 
 /// What an RPC returns: the event that was recorded, where the reply had one.
 pub trait Response: prost::Message + Default {
     /// The response in a reply to a call of this effect.
-    fn read(
-        reply: &Reply,
-        effect: Effect,
-        field_paths: fn(&str) -> Option<&'static str>,
-    ) -> Result<Self, Error>;
+    fn read(reply: &Reply, effect: Effect, field_paths: FieldPaths) -> Result<Self, Error>;
 
     /// The records that it names, as [`Call::names`] has them.
     fn names(&self) -> [(&'static str, &str); 2];

@@ -2,7 +2,7 @@
 //! Knows neither callers nor connections.
 
 use http::{Method, uri::PathAndQuery};
-use prost_types::{Struct, Timestamp};
+use prost_types::Struct;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -11,6 +11,7 @@ use super::{
     envelope::{Event, Meta},
     json::{self, AsJson, FromJson},
     path::Path,
+    rejection::FieldPaths,
     rules,
     time::timestamp,
 };
@@ -40,13 +41,10 @@ impl Operation for Create {
         effect: Effect::Creates,
         may_have: "the customer may have been created",
     };
+    const FIELD_PATHS: FieldPaths = field_path;
 
     fn encode(request: CreateCustomerRequest) -> Result<Call, Error> {
-        Record::from(request).encode(Method::POST)
-    }
-
-    fn field_path(json_name: &str) -> Option<&'static str> {
-        Record::field_path(json_name)
+        encode(request, Method::POST)
     }
 }
 
@@ -62,13 +60,10 @@ impl Operation for Update {
         effect: Effect::Updates,
         may_have: "the customer may have been updated",
     };
+    const FIELD_PATHS: FieldPaths = field_path;
 
     fn encode(request: UpdateCustomerRequest) -> Result<Call, Error> {
-        Record::from(request).encode(Method::PUT)
-    }
-
-    fn field_path(json_name: &str) -> Option<&'static str> {
-        Record::field_path(json_name)
+        encode(request.into(), Method::PUT)
     }
 }
 
@@ -83,6 +78,12 @@ impl Operation for Delete {
     const INTENT: Intent = Intent {
         effect: Effect::Deletes,
         may_have: "the customer may have been deleted",
+    };
+    const FIELD_PATHS: FieldPaths = |json_name| match json_name {
+        "site_key" => Some("site_key"),
+        "user_id" => Some("user_id"),
+        "customer_id" => Some("customer_id"),
+        _ => None,
     };
 
     fn encode(request: DeleteCustomerRequest) -> Result<Call, Error> {
@@ -109,15 +110,6 @@ impl Operation for Delete {
             request_id: rules::named(request.request_id),
         })
     }
-
-    fn field_path(json_name: &str) -> Option<&'static str> {
-        match json_name {
-            "site_key" => Some("site_key"),
-            "user_id" => Some("user_id"),
-            "customer_id" => Some("customer_id"),
-            _ => None,
-        }
-    }
 }
 
 /// The JSON that a delete sends.
@@ -128,33 +120,18 @@ struct DeleteBody<'a> {
     customer_id: &'a str,
 }
 
-/// What a create and an update hold.
-struct Record {
-    site_key: String,
-    event_date: Option<Timestamp>,
-    customer: Option<Customer>,
-    custom_properties: Option<Struct>,
-    request_id: String,
-}
-
-/// The two requests have the same fields, and no type in common.
-macro_rules! record_of {
-    ($($request:ty),*) => {$(
-        impl From<$request> for Record {
-            fn from(request: $request) -> Self {
-                Self {
-                    site_key: request.site_key,
-                    event_date: request.event_date,
-                    customer: request.customer,
-                    custom_properties: request.custom_properties,
-                    request_id: request.request_id,
-                }
-            }
+/// An update holds what a create does.
+impl From<UpdateCustomerRequest> for CreateCustomerRequest {
+    fn from(update: UpdateCustomerRequest) -> Self {
+        Self {
+            site_key: update.site_key,
+            event_date: update.event_date,
+            customer: update.customer,
+            custom_properties: update.custom_properties,
+            request_id: update.request_id,
         }
-    )*};
+    }
 }
-
-record_of!(CreateCustomerRequest, UpdateCustomerRequest);
 
 /// The JSON that a create and an update send.
 #[derive(Serialize)]
@@ -176,72 +153,70 @@ struct Body<'a> {
     custom_properties: Option<AsJson<'a, Struct>>,
 }
 
-impl Record {
-    /// Where in the proto a field of [`Body`] comes from.
-    fn field_path(json_name: &str) -> Option<&'static str> {
-        Some(match json_name {
-            "site_key" => "site_key",
-            "event_date" => "event_date",
-            "user_id" => "customer.user_id",
-            "customer_id" => "customer.id",
-            "customer_first_name" => "customer.first_name",
-            "customer_last_name" => "customer.last_name",
-            "customer_image_url" => "customer.image_url",
-            "customer_has_payment_method" => "customer.has_payment_method",
-            "customer_email" => "customer.email",
-            "custom_properties" => "custom_properties",
-            _ => return None,
-        })
-    }
+/// Where in the proto a field of [`Body`] comes from.
+fn field_path(json_name: &str) -> Option<&'static str> {
+    Some(match json_name {
+        "site_key" => "site_key",
+        "event_date" => "event_date",
+        "user_id" => "customer.user_id",
+        "customer_id" => "customer.id",
+        "customer_first_name" => "customer.first_name",
+        "customer_last_name" => "customer.last_name",
+        "customer_image_url" => "customer.image_url",
+        "customer_has_payment_method" => "customer.has_payment_method",
+        "customer_email" => "customer.email",
+        "custom_properties" => "custom_properties",
+        _ => return None,
+    })
+}
 
-    fn encode(self, method: Method) -> Result<Call, Error> {
-        let violations = self.violations();
-        if !violations.is_empty() {
-            return Err(Error::invalid(violations));
-        }
-        let customer = self.customer.unwrap_or_default();
-        let body = Body {
-            site_key: &self.site_key,
-            // A Timestamp's nanoseconds count forwards, before 1970 too, so its seconds are already
-            // rounded towards the past.
-            event_date: self.event_date.unwrap_or_default().seconds,
-            user_id: &customer.user_id,
-            customer_id: &customer.id,
-            customer_first_name: customer.first_name.as_deref(),
-            customer_last_name: customer.last_name.as_deref(),
-            customer_image_url: customer.image_url.as_deref(),
-            customer_has_payment_method: customer.has_payment_method.unwrap_or_default(),
-            customer_email: &customer.email,
-            custom_properties: self.custom_properties.as_ref().map(AsJson),
-        };
-        let body = super::body(&body)?;
-        Ok(Call {
-            method,
-            path: PATH,
-            template: TEMPLATE,
-            names: Names::of([("customer", customer.id)]),
-            site_key: self.site_key,
-            body: Some(body),
-            request_id: rules::named(self.request_id),
-        })
+fn encode(request: CreateCustomerRequest, method: Method) -> Result<Call, Error> {
+    let violations = violations(&request);
+    if !violations.is_empty() {
+        return Err(Error::invalid(violations));
     }
+    let customer = request.customer.unwrap_or_default();
+    let body = Body {
+        site_key: &request.site_key,
+        // A Timestamp's nanoseconds count forwards, before 1970 too, so its seconds are already
+        // rounded towards the past.
+        event_date: request.event_date.unwrap_or_default().seconds,
+        user_id: &customer.user_id,
+        customer_id: &customer.id,
+        customer_first_name: customer.first_name.as_deref(),
+        customer_last_name: customer.last_name.as_deref(),
+        customer_image_url: customer.image_url.as_deref(),
+        customer_has_payment_method: customer.has_payment_method.unwrap_or_default(),
+        customer_email: &customer.email,
+        custom_properties: request.custom_properties.as_ref().map(AsJson),
+    };
+    let body = super::body(&body)?;
+    Ok(Call {
+        method,
+        path: PATH,
+        template: TEMPLATE,
+        names: Names::of([("customer", customer.id)]),
+        site_key: request.site_key,
+        body: Some(body),
+        request_id: rules::named(request.request_id),
+    })
+}
 
-    /// Every rule that the request breaks.
-    fn violations(&self) -> Vec<Violation> {
-        let mut found = Vec::new();
-        rules::text("site_key", &self.site_key, &mut found);
-        rules::required_time("event_date", self.event_date.as_ref(), &mut found);
-        match &self.customer {
-            None => found.push(Violation::new("customer", "is required")),
-            Some(customer) => customer_violations(customer, &mut found),
-        }
-        if let Some(properties) = &self.custom_properties {
-            let path = Path::Field(&Path::Root, "custom_properties");
-            json::violations(path, properties, &mut found);
-        }
-        rules::request_id(&self.request_id, &mut found);
-        found
+/// Every rule that the request breaks.
+fn violations(request: &CreateCustomerRequest) -> Vec<Violation> {
+    let mut found = Vec::new();
+    rules::text("site_key", &request.site_key, &mut found);
+    rules::required_time("event_date", request.event_date.as_ref(), &mut found);
+    match &request.customer {
+        None => found.push(Violation::new("customer", "is required")),
+        Some(customer) => customer_violations(customer, &mut found),
     }
+    if let Some(properties) = &request.custom_properties {
+        let path = Path::Field(&Path::Root, "custom_properties");
+        json::violations(path, properties, &mut found);
+    }
+    rules::request_id(&request.request_id, &mut found);
+    found
 }
 
 fn customer_violations(customer: &Customer, found: &mut Vec<Violation>) {

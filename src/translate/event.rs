@@ -9,6 +9,7 @@ use super::{
     envelope::Event,
     json::{self, AsJson, FromJson},
     path::Path,
+    rejection::FieldPaths,
     rules,
     time::timestamp,
 };
@@ -35,6 +36,22 @@ impl Operation for Record {
     const INTENT: Intent = Intent {
         effect: Effect::Creates,
         may_have: "the event may have been recorded",
+    };
+    /// Those of the user have the same names in the request.
+    const FIELD_PATHS: FieldPaths = |json_name| {
+        Some(match json_name {
+            "s" => "site_key",
+            "site_user" => "user",
+            "user.id" => "user.id",
+            "user.customer_id" => "user.customer_id",
+            "user.custom_properties" => "user.custom_properties",
+            "event" => "type",
+            "value" => "value",
+            "meta" => "meta",
+            "event_date" => "event_date",
+            "session_id" => "session_id",
+            _ => return None,
+        })
     };
 
     fn encode(request: RecordEventRequest) -> Result<Call, Error> {
@@ -66,23 +83,6 @@ impl Operation for Record {
             site_key: request.site_key,
             body: Some(body),
             request_id: rules::named(request.request_id),
-        })
-    }
-
-    /// Those of the user have the same names in the request.
-    fn field_path(json_name: &str) -> Option<&'static str> {
-        Some(match json_name {
-            "s" => "site_key",
-            "site_user" => "user",
-            "user.id" => "user.id",
-            "user.customer_id" => "user.customer_id",
-            "user.custom_properties" => "user.custom_properties",
-            "event" => "type",
-            "value" => "value",
-            "meta" => "meta",
-            "event_date" => "event_date",
-            "session_id" => "session_id",
-            _ => return None,
         })
     }
 }

@@ -16,7 +16,7 @@ use crate::{
 
 /// Turns the name of a field of a request's JSON into its path in the proto. A field within another comes
 /// as the other's path, a dot, and its name.
-pub(super) type FieldPaths = fn(&str) -> Option<&'static str>;
+pub type FieldPaths = fn(&str) -> Option<&'static str>;
 
 /// Most texts that are read out of one body.
 const MAX_REASONS: usize = 64;

@@ -9,6 +9,7 @@ use super::{
     Operation,
     decimal::{AsNumber, Digits, is_decimal},
     envelope::{Event, Meta},
+    rejection::FieldPaths,
     rules,
     time::{Seconds, timestamp},
 };
@@ -39,13 +40,10 @@ impl Operation for Create {
         effect: Effect::Creates,
         may_have: "the subscription may have been created",
     };
+    const FIELD_PATHS: FieldPaths = field_path;
 
     fn encode(request: CreateSubscriptionRequest) -> Result<Call, Error> {
-        Record::from(request).encode(Method::POST)
-    }
-
-    fn field_path(json_name: &str) -> Option<&'static str> {
-        Record::field_path(json_name)
+        encode(request, Method::POST)
     }
 }
 
@@ -61,41 +59,24 @@ impl Operation for Update {
         effect: Effect::Updates,
         may_have: "the subscription may have been updated",
     };
+    const FIELD_PATHS: FieldPaths = field_path;
 
     fn encode(request: UpdateSubscriptionRequest) -> Result<Call, Error> {
-        Record::from(request).encode(Method::PUT)
-    }
-
-    fn field_path(json_name: &str) -> Option<&'static str> {
-        Record::field_path(json_name)
+        encode(request.into(), Method::PUT)
     }
 }
 
-/// What both requests hold.
-struct Record {
-    site_key: String,
-    event_date: Option<Timestamp>,
-    subscription: Option<Subscription>,
-    request_id: String,
-}
-
-/// The two requests have the same fields, and no type in common.
-macro_rules! record_of {
-    ($($request:ty),*) => {$(
-        impl From<$request> for Record {
-            fn from(request: $request) -> Self {
-                Self {
-                    site_key: request.site_key,
-                    event_date: request.event_date,
-                    subscription: request.subscription,
-                    request_id: request.request_id,
-                }
-            }
+/// An update holds what a create does.
+impl From<UpdateSubscriptionRequest> for CreateSubscriptionRequest {
+    fn from(update: UpdateSubscriptionRequest) -> Self {
+        Self {
+            site_key: update.site_key,
+            event_date: update.event_date,
+            subscription: update.subscription,
+            request_id: update.request_id,
         }
-    )*};
+    }
 }
-
-record_of!(CreateSubscriptionRequest, UpdateSubscriptionRequest);
 
 /// The JSON that both calls send.
 #[derive(Serialize)]
@@ -115,75 +96,73 @@ struct Body<'a> {
     subscription_interval: &'static str,
 }
 
-impl Record {
-    /// Where in the proto a field of [`Body`] comes from.
-    fn field_path(json_name: &str) -> Option<&'static str> {
-        Some(match json_name {
-            "site_key" => "site_key",
-            "event_date" => "event_date",
-            "subscription_name" => "subscription.name",
-            "customer_id" => "subscription.customer_id",
-            "subscription_id" => "subscription.id",
-            "subscription_value" => "subscription.value",
-            "subscription_started_at" => "subscription.started_at",
-            "subscription_trial_start" => "subscription.trial_start",
-            "subscription_trial_end" => "subscription.trial_end",
-            "subscription_currency" => "subscription.currency",
-            "subscription_status" => "subscription.status",
-            "subscription_interval" => "subscription.interval",
-            _ => return None,
-        })
-    }
+/// Where in the proto a field of [`Body`] comes from.
+fn field_path(json_name: &str) -> Option<&'static str> {
+    Some(match json_name {
+        "site_key" => "site_key",
+        "event_date" => "event_date",
+        "subscription_name" => "subscription.name",
+        "customer_id" => "subscription.customer_id",
+        "subscription_id" => "subscription.id",
+        "subscription_value" => "subscription.value",
+        "subscription_started_at" => "subscription.started_at",
+        "subscription_trial_start" => "subscription.trial_start",
+        "subscription_trial_end" => "subscription.trial_end",
+        "subscription_currency" => "subscription.currency",
+        "subscription_status" => "subscription.status",
+        "subscription_interval" => "subscription.interval",
+        _ => return None,
+    })
+}
 
-    fn encode(self, method: Method) -> Result<Call, Error> {
-        let violations = self.violations();
-        if !violations.is_empty() {
-            return Err(Error::invalid(violations));
-        }
-        let subscription = self.subscription.unwrap_or_default();
-        // A Timestamp's nanoseconds count forwards, before 1970 too, so its seconds are already
-        // rounded towards the past.
-        let seconds = |time: Option<Timestamp>| time.unwrap_or_default().seconds;
-        let body = super::body(&Body {
-            site_key: &self.site_key,
-            event_date: seconds(self.event_date),
-            subscription_name: &subscription.name,
-            customer_id: &subscription.customer_id,
-            subscription_id: &subscription.id,
-            subscription_value: AsNumber(&subscription.value),
-            subscription_started_at: seconds(subscription.started_at),
-            subscription_trial_start: seconds(subscription.trial_start),
-            subscription_trial_end: seconds(subscription.trial_end),
-            subscription_currency: &subscription.currency,
-            subscription_status: status_name(subscription.status).unwrap_or_default(),
-            subscription_interval: interval_name(subscription.interval).unwrap_or_default(),
-        })?;
-        Ok(Call {
-            method,
-            path: PATH,
-            template: TEMPLATE,
-            names: Names::of([
-                ("customer", subscription.customer_id),
-                ("subscription", subscription.id),
-            ]),
-            site_key: self.site_key,
-            body: Some(body),
-            request_id: rules::named(self.request_id),
-        })
+fn encode(request: CreateSubscriptionRequest, method: Method) -> Result<Call, Error> {
+    let violations = violations(&request);
+    if !violations.is_empty() {
+        return Err(Error::invalid(violations));
     }
+    let subscription = request.subscription.unwrap_or_default();
+    // A Timestamp's nanoseconds count forwards, before 1970 too, so its seconds are already
+    // rounded towards the past.
+    let seconds = |time: Option<Timestamp>| time.unwrap_or_default().seconds;
+    let body = super::body(&Body {
+        site_key: &request.site_key,
+        event_date: seconds(request.event_date),
+        subscription_name: &subscription.name,
+        customer_id: &subscription.customer_id,
+        subscription_id: &subscription.id,
+        subscription_value: AsNumber(&subscription.value),
+        subscription_started_at: seconds(subscription.started_at),
+        subscription_trial_start: seconds(subscription.trial_start),
+        subscription_trial_end: seconds(subscription.trial_end),
+        subscription_currency: &subscription.currency,
+        subscription_status: status_name(subscription.status).unwrap_or_default(),
+        subscription_interval: interval_name(subscription.interval).unwrap_or_default(),
+    })?;
+    Ok(Call {
+        method,
+        path: PATH,
+        template: TEMPLATE,
+        names: Names::of([
+            ("customer", subscription.customer_id),
+            ("subscription", subscription.id),
+        ]),
+        site_key: request.site_key,
+        body: Some(body),
+        request_id: rules::named(request.request_id),
+    })
+}
 
-    /// Every rule that the request breaks.
-    fn violations(&self) -> Vec<Violation> {
-        let mut found = Vec::new();
-        rules::text("site_key", &self.site_key, &mut found);
-        rules::required_time("event_date", self.event_date.as_ref(), &mut found);
-        match &self.subscription {
-            None => found.push(Violation::new("subscription", "is required")),
-            Some(subscription) => subscription_violations(subscription, &mut found),
-        }
-        rules::request_id(&self.request_id, &mut found);
-        found
+/// Every rule that the request breaks.
+fn violations(request: &CreateSubscriptionRequest) -> Vec<Violation> {
+    let mut found = Vec::new();
+    rules::text("site_key", &request.site_key, &mut found);
+    rules::required_time("event_date", request.event_date.as_ref(), &mut found);
+    match &request.subscription {
+        None => found.push(Violation::new("subscription", "is required")),
+        Some(subscription) => subscription_violations(subscription, &mut found),
     }
+    rules::request_id(&request.request_id, &mut found);
+    found
 }
 
 fn subscription_violations(subscription: &Subscription, found: &mut Vec<Violation>) {

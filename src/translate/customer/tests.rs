@@ -2,6 +2,7 @@
 
 use http::StatusCode;
 use proptest::prelude::*;
+use prost_types::Timestamp;
 use serde_json::{Value, json};
 use tonic::Code;
 
