@@ -162,7 +162,7 @@ pub struct Ledger(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    store: Store,
+    store: Arc<Store>,
     runtime: Handle,
     work: TaskTracker,
     metrics: LedgerMetrics,
@@ -180,7 +180,7 @@ impl Ledger {
         let store = Store::new(location)?;
         let turns = Semaphore::new(store.connections());
         Ok(Self(Arc::new(Shared {
-            store,
+            store: Arc::new(store),
             runtime: Handle::current(),
             work: TaskTracker::new(),
             metrics: LedgerMetrics::default(),
@@ -192,9 +192,7 @@ impl Ledger {
 
     /// Opens the store and makes its tables, if it is there.
     pub async fn open(&self) -> Result<(), Failure> {
-        let shared = Arc::clone(&self.0);
-        let opened = async move { shared.store.ready().await };
-        self.run(opened).await
+        self.run(|store| async move { store.ready().await }).await
     }
 
     /// Reserves a write's id, and with it a call of the day; or says what is known of the id. Waits
@@ -284,9 +282,8 @@ impl Ledger {
             progress: progress.clone(),
             open: true,
         });
-        let shared = Arc::clone(&self.0);
-        self.run(async move {
-            let reserved = shared.store.reserve(&new, take).await?;
+        self.run(move |store| async move {
+            let reserved = store.reserve(&new, take).await?;
             let unused = match reserved {
                 Reserved::Yes(taken) => {
                     reservation.asked = None;
@@ -303,11 +300,13 @@ impl Ledger {
     }
 
     /// Works on the store to the end, whether or not somebody waits for it.
-    async fn run<T: Send + 'static>(
-        &self,
-        work: impl Future<Output = Result<T, sqlx::Error>> + Send + 'static,
-    ) -> Result<T, Failure> {
+    async fn run<T, W>(&self, work: impl FnOnce(Arc<Store>) -> W) -> Result<T, Failure>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, sqlx::Error>> + Send + 'static,
+    {
         let shared = Arc::clone(&self.0);
+        let work = work(Arc::clone(&shared.store));
         let begun = Instant::now();
         let work = async move {
             // Waiting for others is no sign of a store that is gone, unless they found it gone.

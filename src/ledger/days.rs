@@ -45,37 +45,60 @@ impl Ledger {
 
     /// Counts a call, if there is one left.
     pub async fn take(&self, take: Take) -> Result<Result<Taken, Spent>, Failure> {
-        let shared = Arc::clone(&self.0);
-        self.run(async move { shared.store.take(take).await }).await
+        self.run(move |store| async move {
+            if take.own.is_none() {
+                // One statement is a transaction: others wait for its row the less.
+                return take_call(&mut *store.pool().await?.acquire().await?, take).await;
+            }
+            let mut tx = store.begin().await?;
+            let taken = take_call(&mut tx, take).await?;
+            match taken {
+                Ok(_) => tx.commit().await?,
+                Err(_) => tx.rollback().await?,
+            }
+            Ok(taken)
+        })
+        .await
     }
 
     /// Adds calls that were made while the ledger could not be reached.
     pub async fn add(&self, account: Account, day: i64, calls: u64) -> Result<(), Failure> {
-        let shared = Arc::clone(&self.0);
-        self.run(async move { shared.store.add(&account, day, calls).await })
-            .await
+        self.run(move |store| async move {
+            let add = query(ADD_CALLS).bind(account.to_vec()).bind(day);
+            let add = add.bind(number(calls));
+            add.execute(store.pool().await?).await.map(drop)
+        })
+        .await
     }
 
     /// Gives a call back that never left. Nobody waits for it.
     pub fn give_back(&self, taken: Taken) {
-        let shared = Arc::clone(&self.0);
-        self.note(async move { shared.store.give_back(&taken).await });
+        self.note(move |store| async move {
+            let mut tx = store.begin().await?;
+            give_back(&mut tx, &taken.take, taken.day).await?;
+            tx.commit().await
+        });
     }
 
     /// Notes that OnboardFlow refuses an API key for so long, or takes calls with it again. Nobody
     /// waits for it.
     pub fn note_refused(&self, account: Account, delay: Option<Duration>) {
-        let shared = Arc::clone(&self.0);
-        self.note(async move {
-            match delay {
-                Some(delay) => shared.store.refused(&account, delay).await,
-                None => shared.store.taken_again(&account).await,
-            }
+        let noted = match delay {
+            Some(delay) => query(REFUSED).bind(account.to_vec()).bind(millis(delay)),
+            None => query(TAKEN_AGAIN).bind(account.to_vec()),
+        };
+        self.note(move |store| async move {
+            let pool = store.pool().await?;
+            noted.execute(pool).await.map(drop)
         });
     }
 
-    fn note(&self, work: impl Future<Output = Result<(), Error>> + Send + 'static) {
+    fn note<W>(&self, work: impl FnOnce(Arc<Store>) -> W)
+    where
+        W: Future<Output = Result<(), Error>> + Send + 'static,
+    {
         let shared = &self.0;
+        let work = work(Arc::clone(&shared.store));
         let work = async move {
             let done = timeout(STORE_TIMEOUT, work).await;
             if let Err(error) = done.unwrap_or(Err(Error::PoolTimedOut)) {
@@ -87,68 +110,24 @@ impl Ledger {
 
     /// What is known of API keys.
     pub async fn known(&self) -> Result<Known, Failure> {
-        let shared = Arc::clone(&self.0);
-        self.run(async move { shared.store.known().await }).await
-    }
-}
-
-impl Store {
-    async fn take(&self, take: Take) -> Result<Result<Taken, Spent>, Error> {
-        if take.own.is_none() {
-            // One statement is a transaction: others wait for its row the less.
-            self.ready().await?;
-            return take_call(&mut *self.pool.acquire().await?, take).await;
-        }
-        let mut tx = self.begin().await?;
-        let taken = take_call(&mut tx, take).await?;
-        match taken {
-            Ok(_) => tx.commit().await?,
-            Err(_) => tx.rollback().await?,
-        }
-        Ok(taken)
-    }
-
-    async fn add(&self, account: &Account, day: i64, calls: u64) -> Result<(), Error> {
-        self.ready().await?;
-        let add = query(ADD_CALLS).bind(account.to_vec()).bind(day);
-        let add = add.bind(number(calls));
-        add.execute(&self.pool).await.map(drop)
-    }
-
-    async fn give_back(&self, taken: &Taken) -> Result<(), Error> {
-        let mut tx = self.begin().await?;
-        give_back(&mut tx, &taken.take, taken.day).await?;
-        tx.commit().await
-    }
-
-    async fn refused(&self, account: &Account, delay: Duration) -> Result<(), Error> {
-        self.ready().await?;
-        let refused = query(REFUSED).bind(account.to_vec()).bind(millis(delay));
-        refused.execute(&self.pool).await.map(drop)
-    }
-
-    async fn taken_again(&self, account: &Account) -> Result<(), Error> {
-        self.ready().await?;
-        let taken_again = query(TAKEN_AGAIN).bind(account.to_vec());
-        taken_again.execute(&self.pool).await.map(drop)
-    }
-
-    async fn known(&self) -> Result<Known, Error> {
-        self.ready().await?;
-        let refused = query(ALL_REFUSED).bind(MOST).fetch_all(&self.pool).await?;
-        let refused = refused.iter().map(|row| {
-            let remains: i64 = row.try_get("remains")?;
-            Ok((account(row)?, Duration::from_millis(remains.unsigned_abs())))
-        });
-        let calls = query(ALL_CALLS).bind(MOST).fetch_all(&self.pool).await?;
-        let calls = calls.iter().map(|row| {
-            let calls: i64 = row.try_get("calls")?;
-            Ok((account(row)?, row.try_get("day")?, calls.unsigned_abs()))
-        });
-        Ok(Known {
-            refused: refused.collect::<Result<_, Error>>()?,
-            calls: calls.collect::<Result<_, Error>>()?,
+        self.run(|store| async move {
+            let pool = store.pool().await?;
+            let refused = query(ALL_REFUSED).bind(MOST).fetch_all(pool).await?;
+            let refused = refused.iter().map(|row| {
+                let remains: i64 = row.try_get("remains")?;
+                Ok((account(row)?, Duration::from_millis(remains.unsigned_abs())))
+            });
+            let calls = query(ALL_CALLS).bind(MOST).fetch_all(pool).await?;
+            let calls = calls.iter().map(|row| {
+                let calls: i64 = row.try_get("calls")?;
+                Ok((account(row)?, row.try_get("day")?, calls.unsigned_abs()))
+            });
+            Ok(Known {
+                refused: refused.collect::<Result<_, Error>>()?,
+                calls: calls.collect::<Result<_, Error>>()?,
+            })
         })
+        .await
     }
 }
 

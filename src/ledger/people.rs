@@ -1,13 +1,10 @@
 //! The rows as people see them: lists, counts, what they settle, and what is forgotten.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use sqlx::{Error, Row as _, any::AnyRow, query};
 
-use super::{Failure, ID_BEGINS, Ledger, State, millis, seal::hashed, store::Store, time};
+use super::{Failure, ID_BEGINS, Ledger, State, millis, seal::hashed, time};
 
 /// Rows that a list has at most.
 const LISTED: i64 = 10_000;
@@ -63,30 +60,63 @@ pub struct Counts {
 impl Ledger {
     /// Rows, oldest first: all, or those of unknown fate.
     pub async fn list(&self, unknown: bool) -> Result<Vec<Entry>, Failure> {
-        let shared = Arc::clone(&self.0);
-        self.run(async move { shared.store.list(unknown).await })
-            .await
+        self.run(move |store| async move {
+            let rows = query(if unknown { LIST_UNKNOWN } else { LIST }).bind(LISTED);
+            let rows = rows.fetch_all(store.pool().await?).await?;
+            rows.iter().map(entry).collect()
+        })
+        .await
     }
 
     /// How many rows there are.
     pub async fn count(&self) -> Result<Counts, Failure> {
-        let shared = Arc::clone(&self.0);
-        self.run(async move { shared.store.count().await }).await
+        self.run(|store| async move {
+            let mut counts = Counts::default();
+            for row in query(COUNT).fetch_all(store.pool().await?).await? {
+                let state = State::of(row.try_get("fate")?);
+                counts.entries[state as usize] = row.try_get("entries")?;
+                if state == State::Unknown {
+                    counts.oldest_unknown = row.try_get("oldest")?;
+                }
+            }
+            Ok(counts)
+        })
+        .await
     }
 
     /// Notes what a person found out of a write of unknown fate. False if it isn't one any more.
     pub async fn settle(&self, entry: &Entry, applied: bool) -> Result<bool, Failure> {
-        let shared = Arc::clone(&self.0);
-        let id = entry.row_id.clone();
-        self.run(async move { shared.store.settle(&id, applied).await })
-            .await
+        let statement = if applied {
+            SETTLE_APPLIED
+        } else {
+            SETTLE_NOT_APPLIED
+        };
+        let settle = query(statement).bind(entry.row_id.clone());
+        self.run(|store| async move {
+            let done = settle.execute(store.pool().await?).await?;
+            Ok(done.rows_affected() == 1)
+        })
+        .await
     }
 
-    /// Forgets writes that began longer ago than this. Says how many it were.
+    /// Forgets writes that began longer ago than this, and old days. Says how many writes it were.
     pub async fn prune(&self, retention: Duration) -> Result<u64, Failure> {
-        let shared = Arc::clone(&self.0);
-        self.run(async move { shared.store.prune(millis(retention)).await })
-            .await
+        self.run(move |store| async move {
+            let pool = store.pool().await?;
+            let mut pruned = 0;
+            loop {
+                let some = query(PRUNE).bind(millis(retention)).bind(PRUNED_AT_ONCE);
+                let deleted = some.execute(pool).await?.rows_affected();
+                pruned += deleted;
+                if deleted < PRUNED_AT_ONCE.unsigned_abs() {
+                    break;
+                }
+            }
+            query(PRUNE_DAYS).bind(DAYS).execute(pool).await?;
+            query(PRUNE_SPENT).execute(pool).await?;
+            Ok(pruned)
+        })
+        .await
     }
 }
 
@@ -104,61 +134,6 @@ impl Entry {
     #[must_use]
     pub fn began(&self) -> SystemTime {
         time(self.began)
-    }
-}
-
-impl Store {
-    /// Rows, oldest first.
-    async fn list(&self, unknown: bool) -> Result<Vec<Entry>, Error> {
-        self.ready().await?;
-        let statement = if unknown { LIST_UNKNOWN } else { LIST };
-        let rows = query(statement).bind(LISTED);
-        let rows = rows.fetch_all(&self.pool).await?;
-        rows.iter().map(entry).collect()
-    }
-
-    /// Notes what a person found out of a write of unknown fate. False if it isn't one.
-    async fn settle(&self, id: &[u8], applied: bool) -> Result<bool, Error> {
-        self.ready().await?;
-        let statement = if applied {
-            SETTLE_APPLIED
-        } else {
-            SETTLE_NOT_APPLIED
-        };
-        let done = query(statement).bind(id.to_vec());
-        Ok(done.execute(&self.pool).await?.rows_affected() == 1)
-    }
-
-    async fn count(&self) -> Result<Counts, Error> {
-        self.ready().await?;
-        let mut counts = Counts::default();
-        for row in query(COUNT).fetch_all(&self.pool).await? {
-            let state = State::of(row.try_get("fate")?);
-            counts.entries[state as usize] = row.try_get("entries")?;
-            if state == State::Unknown {
-                counts.oldest_unknown = row.try_get("oldest")?;
-            }
-        }
-        Ok(counts)
-    }
-
-    /// Deletes writes that are older than this, in milliseconds, and old days. Says how many writes
-    /// it were.
-    async fn prune(&self, oldest: i64) -> Result<u64, Error> {
-        self.ready().await?;
-        let mut pruned = 0;
-        loop {
-            let some = query(PRUNE).bind(oldest).bind(PRUNED_AT_ONCE);
-            let deleted = some.execute(&self.pool).await?.rows_affected();
-            pruned += deleted;
-            if deleted < PRUNED_AT_ONCE.unsigned_abs() {
-                break;
-            }
-        }
-        let days = query(PRUNE_DAYS).bind(DAYS);
-        days.execute(&self.pool).await?;
-        query(PRUNE_SPENT).execute(&self.pool).await?;
-        Ok(pruned)
     }
 }
 

@@ -182,6 +182,12 @@ impl Store {
         self.ready.get_or_try_init(make).await.map(|&()| ())
     }
 
+    /// The connections to tables that are there.
+    pub(super) async fn pool(&self) -> Result<&AnyPool, Error> {
+        self.ready().await?;
+        Ok(&self.pool)
+    }
+
     async fn migrate(&self) -> Result<(), Error> {
         let step = |version, name: &'static str, sql: &'static str| {
             let sql = sql.into_sql_str();
@@ -203,8 +209,7 @@ impl Store {
     }
 
     pub(super) async fn begin(&self) -> Result<Transaction<'static, Any>, Error> {
-        self.ready().await?;
-        self.pool.begin_with(self.dialect.begin).await
+        self.pool().await?.begin_with(self.dialect.begin).await
     }
 
     /// Gives a write its row, and a call of the day with it; or says who has the row. All or nothing.
