@@ -43,12 +43,7 @@ use self::{
     seal::Seal,
     store::{New, Reserved, Row, Store},
 };
-use crate::{
-    callers::Spent,
-    config::Location,
-    context::Progress,
-    telemetry::{LedgerAnswer, LedgerMetrics},
-};
+use crate::{callers::Spent, config::Location, context::Progress, telemetry::LedgerMetrics};
 
 /// Longest wait for the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -206,14 +201,14 @@ impl Ledger {
     ) -> Result<Begun, Failure> {
         let begun = self.find(write, take, progress, times).await;
         self.0.metrics.answered(match &begun {
-            Ok(Begun::Reserved(_)) => LedgerAnswer::Reserved,
-            Ok(Begun::Applied(_)) => LedgerAnswer::Replayed,
-            Ok(Begun::Unknown(_)) => LedgerAnswer::Unknown,
-            Ok(Begun::Settled) => LedgerAnswer::Settled,
-            Ok(Begun::UnderWay) => LedgerAnswer::InProgress,
-            Ok(Begun::Reused) => LedgerAnswer::Reused,
-            Ok(Begun::QuotaSpent(_)) => LedgerAnswer::QuotaSpent,
-            Err(_) => LedgerAnswer::Unreachable,
+            Ok(Begun::Reserved(_)) => "reserved",
+            Ok(Begun::Applied(_)) => "replayed",
+            Ok(Begun::Unknown(_)) => "unknown",
+            Ok(Begun::Settled) => "settled",
+            Ok(Begun::UnderWay) => "in_progress",
+            Ok(Begun::Reused) => "reused",
+            Ok(Begun::QuotaSpent(_)) => "quota_spent",
+            Err(_) => "unreachable",
         });
         begun
     }

@@ -41,7 +41,7 @@ pub use self::{
     callers::CallerMetrics,
     calls::{Calls, Method},
     connections::{Closed, Connections, Open, WorkerConnections},
-    ledger::{LedgerAnswer, LedgerMetrics},
+    ledger::LedgerMetrics,
     outward::{Census, DialReason, DialResult, OutwardConnections},
     secrets::{Secret, Secrets},
     traces::Tracer,

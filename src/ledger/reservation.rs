@@ -52,7 +52,7 @@ impl Reservation {
 
     /// Nothing was applied: its id is free again.
     pub async fn free(self) {
-        self.end(End::Free).await;
+        self.end(End::Free(None)).await;
     }
 
     /// The call of the day that was taken with it.
@@ -78,7 +78,7 @@ impl Drop for Reservation {
     fn drop(&mut self) {
         if self.open {
             let end = match self.progress.sent() {
-                Sent::No => End::Undone(self.asked),
+                Sent::No => End::Free(self.asked),
                 Sent::Maybe => End::Unknown,
             };
             drop(self.ledger.write(self.seal.id, self.token, end));

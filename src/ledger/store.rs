@@ -111,10 +111,8 @@ pub(super) enum End {
     Applied(Option<Vec<u8>>),
     /// Nobody knows.
     Unknown,
-    /// Nothing was applied: the id is free again.
-    Free,
-    /// Nobody knows whether it was reserved: if it was, it is free again, and so is the call of the day.
-    Undone(Option<Take>),
+    /// Nothing was applied: the id is free again, and so is this call of the day, if they were reserved.
+    Free(Option<Take>),
 }
 
 /// A store that may not be there yet.
@@ -233,8 +231,7 @@ impl Store {
         let (state, response) = match end {
             End::Applied(response) => (State::Applied, response.clone()),
             End::Unknown => (State::Unknown, None),
-            End::Free => return self.free(id, token, None).await,
-            End::Undone(take) => return self.free(id, token, *take).await,
+            End::Free(take) => return self.free(id, token, *take).await,
         };
         let end = query(END).bind(state.number()).bind(response);
         let end = end.bind(id.to_vec()).bind(token);

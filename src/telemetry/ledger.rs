@@ -9,42 +9,6 @@ use prometheus_client::{
 
 use super::{add, add_seconds, histogram::Histogram};
 
-/// What a write that names itself was told by the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LedgerAnswer {
-    /// It may be sent.
-    Reserved,
-    /// The response of an earlier attempt.
-    Replayed,
-    /// An earlier attempt is under way.
-    InProgress,
-    /// Nobody knows what became of an earlier attempt.
-    Unknown,
-    /// A person found out that it was applied.
-    Settled,
-    /// Its name is another write's.
-    Reused,
-    /// The day has no call left.
-    QuotaSpent,
-    /// The ledger could not be reached.
-    Unreachable,
-}
-
-impl LedgerAnswer {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Reserved => "reserved",
-            Self::Replayed => "replayed",
-            Self::InProgress => "in_progress",
-            Self::Unknown => "unknown",
-            Self::Settled => "settled",
-            Self::Reused => "reused",
-            Self::QuotaSpent => "quota_spent",
-            Self::Unreachable => "unreachable",
-        }
-    }
-}
-
 /// Metrics of the ledger.
 #[derive(Clone, Debug, Default)]
 pub struct LedgerMetrics {
@@ -94,10 +58,8 @@ impl LedgerMetrics {
     }
 
     /// Counts what a write was told.
-    pub fn answered(&self, answer: LedgerAnswer) {
-        self.answers
-            .get_or_create(&[("answer", answer.name())])
-            .inc();
+    pub fn answered(&self, answer: &'static str) {
+        self.answers.get_or_create(&[("answer", answer)]).inc();
     }
 
     /// Notes how long work took, and what came of it.

@@ -144,8 +144,7 @@ impl Rows {
                 let end = match became {
                     Became::Applied => End::Applied(Some(vec![u8::try_from(call).unwrap()])),
                     Became::Unknown => End::Unknown,
-                    Became::Free => End::Free,
-                    Became::Undone => End::Undone(None),
+                    Became::Free | Became::Undone => End::Free(None),
                 };
                 let end = store.end(&self.write.id, token(call), &end);
                 end.await.unwrap();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use onboardflow_gateway::{
     callers::Rules,
-    telemetry::{BreakerState, LedgerAnswer, Metrics, Secret, logs},
+    telemetry::{BreakerState, Metrics, Secret, logs},
 };
 
 use crate::support::{Config, Gateway, Upstream, create_request};
@@ -38,7 +38,7 @@ fn seldom(metrics: &Metrics) {
     metrics.callers.hold_to(&rules.into());
     let ledger = metrics.ledger();
     ledger.entries("unknown", 1);
-    ledger.answered(LedgerAnswer::Replayed);
+    ledger.answered("replayed");
     let (_lines, dropped, _writing) = logs::lines_to(std::io::sink());
     metrics.collect(dropped);
 }
