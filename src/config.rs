@@ -72,12 +72,7 @@ impl ServeArgs {
         let callers = self.callers.check(&beside, &mut problems);
         process.server.callers = callers.unwrap_or_default();
         let upstream = self.upstream.check(&mut problems);
-        let location = self.ledger.check(&mut problems);
-        let retention = self.retention.ledger_retention;
-        let ledger = location.map(|location| LedgerConfig {
-            location,
-            retention,
-        });
+        let ledger = self.ledger.check(&mut problems);
         let config = upstream.map(|upstream| ServeConfig {
             upstream: UpstreamConfig {
                 max_response_bytes: process.max_response_bytes,

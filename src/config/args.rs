@@ -20,7 +20,7 @@ use super::{
         variable, variable_of,
     },
     granted_cpus,
-    ledger::{LedgerArgs, PlaceArgs, RetentionArgs},
+    ledger::{LedgerArgs, PlaceArgs},
     listener::TlsArgs,
     log_filter,
     misread::{Unread, mend, note_unknown_variables},
@@ -99,8 +99,6 @@ pub struct ServeArgs {
     pub(super) upstream: UpstreamArgs,
     #[command(flatten)]
     pub(super) ledger: PlaceArgs,
-    #[command(flatten)]
-    pub(super) retention: RetentionArgs,
 }
 
 /// Everything that `sandbox` needs.

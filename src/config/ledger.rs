@@ -18,7 +18,7 @@ use url::Url;
 use super::checked::{Checked, Problems, timeout, variable};
 use crate::files;
 
-/// Where the ledger is.
+/// Where the ledger is, and how long it remembers.
 #[derive(Debug, Args)]
 pub(super) struct PlaceArgs {
     /// Ledger that makes writes with a request_id safe to repeat: sqlite:FILE for one instance, or
@@ -29,11 +29,6 @@ pub(super) struct PlaceArgs {
     /// File with the value of --ledger.
     #[arg(long, global = true, value_name = "FILE")]
     pub(super) ledger_file: Option<PathBuf>,
-}
-
-/// How long the ledger remembers.
-#[derive(Debug, Args)]
-pub(super) struct RetentionArgs {
     /// How long the ledger remembers a request_id.
     #[arg(long, global = true, value_name = "DURATION", default_value = "72h", value_parser = timeout)]
     pub(super) ledger_retention: Duration,
@@ -44,8 +39,6 @@ pub(super) struct RetentionArgs {
 pub struct LedgerArgs {
     #[command(flatten)]
     place: PlaceArgs,
-    #[command(flatten)]
-    retention: RetentionArgs,
     /// What to do.
     #[command(subcommand)]
     action: LedgerAction,
@@ -90,17 +83,12 @@ impl LedgerArgs {
     /// The configuration, or everything that is wrong with it.
     pub fn check(self) -> Result<LedgerCommand, Problems> {
         let mut problems = Problems::default();
-        if !self.place.are_given() {
+        if self.place.ledger.is_none() && self.place.ledger_file.is_none() {
             problems.add("ledger", "is required, or --ledger-file");
         }
-        let location = self.place.check(&mut problems);
-        let config = location.map(|location| LedgerCommand {
-            ledger: LedgerConfig {
-                location,
-                retention: self.retention.ledger_retention,
-            },
-            action: self.action,
-        });
+        let ledger = self.place.check(&mut problems);
+        let action = self.action;
+        let config = ledger.map(|ledger| LedgerCommand { ledger, action });
         problems.finish(config)
     }
 }
@@ -115,12 +103,17 @@ pub struct LedgerConfig {
 }
 
 impl PlaceArgs {
-    fn are_given(&self) -> bool {
-        self.ledger.is_some() || self.ledger_file.is_some()
+    /// The ledger, if there is one and nothing is wrong with it.
+    pub(super) fn check(self, problems: &mut Problems) -> Option<LedgerConfig> {
+        let retention = self.ledger_retention;
+        let location = self.location(problems)?;
+        Some(LedgerConfig {
+            location,
+            retention,
+        })
     }
 
-    /// Where the ledger is, if there is one and nothing is wrong with it.
-    pub(super) fn check(self, problems: &mut Problems) -> Option<Location> {
+    fn location(self, problems: &mut Problems) -> Option<Location> {
         match (self.ledger, self.ledger_file) {
             (None, None) => None,
             (Some(_), Some(_)) => {
