@@ -96,7 +96,11 @@ async fn import(config: Arc<ImportConfig>, stop: CancellationToken) -> Result<En
     let client = Client::new(&config, rpc.clone())?;
     let mut tally = Tally::new();
     let errors = Arc::new(Errors::new(config.errors.as_deref(), tally.bar())?);
-    let reader = Reader::new(Arc::clone(&config), rpc, Arc::clone(&errors));
+    let reader = Reader {
+        config: Arc::clone(&config),
+        rpc,
+        errors: Arc::clone(&errors),
+    };
     if config.dry_run || !reader.is_stream() {
         match check(reader.clone(), &stop, config.dry_run).await? {
             Continue(rows) => tally.expect(rows),

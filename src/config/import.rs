@@ -5,10 +5,7 @@
     reason = "the flags' comments are what --help prints"
 )]
 
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use url::Url;
@@ -38,11 +35,8 @@ pub struct ImportConfig {
     #[arg(long, value_name = "KEY")]
     pub site_key: Option<String>,
     /// Field path of a CSV column with another name, as in --map mail=customer.email. Repeatable.
-    #[arg(long = "map", value_name = "COLUMN=PATH", value_parser = renaming)]
-    renamed: Vec<(String, String)>,
-    /// Columns with another name than their field.
-    #[arg(skip)]
-    pub map: HashMap<String, String>,
+    #[arg(long, value_name = "COLUMN=PATH", value_parser = renaming)]
+    pub map: Vec<(String, String)>,
     /// Check every row, and send none.
     #[arg(long)]
     pub dry_run: bool,
@@ -79,14 +73,11 @@ pub struct ImportTarget {
     #[arg(long = "to-ca", value_name = "FILE")]
     pub ca: Option<PathBuf>,
     /// PEM file with a client certificate, where the gateway demands one.
-    #[arg(long, value_name = "FILE")]
-    to_cert: Option<PathBuf>,
+    #[arg(long = "to-cert", value_name = "FILE")]
+    pub cert: Option<PathBuf>,
     /// PEM file with the key of the client certificate.
-    #[arg(long, value_name = "FILE")]
-    to_key: Option<PathBuf>,
-    /// Both.
-    #[arg(skip)]
-    pub identity: Option<(PathBuf, PathBuf)>,
+    #[arg(long = "to-key", value_name = "FILE")]
+    pub key: Option<PathBuf>,
     /// File with a bearer token, where the gateway demands one.
     #[arg(long = "to-token-file", value_name = "FILE")]
     pub bearer: Option<PathBuf>,
@@ -138,17 +129,15 @@ impl ImportConfig {
     }
 
     /// The configuration, or everything that is wrong with it.
-    pub fn check(mut self) -> Result<Self, Problems> {
+    pub fn check(self) -> Result<Self, Problems> {
         let mut problems = Problems::default();
-        let target = &mut self.target;
+        let target = &self.target;
         if target.to.scheme() == "https" && target.ca.is_none() {
             problems.add("to-ca", "is required with an https URL");
         }
-        if target.to_cert.is_some() != target.to_key.is_some() {
+        if target.cert.is_some() != target.key.is_some() {
             problems.add("to-cert", "goes together with --to-key");
         }
-        target.identity = target.to_cert.take().zip(target.to_key.take());
-        self.map = self.renamed.drain(..).collect();
         problems.finish(Some(self))
     }
 }

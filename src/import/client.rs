@@ -132,7 +132,7 @@ fn tls(target: &ImportTarget) -> Result<ClientTlsConfig, Source> {
     if let Some(file) = &target.ca {
         tls = tls.ca_certificate(Certificate::from_pem(files::read(file)?));
     }
-    if let Some((cert, key)) = &target.identity {
+    if let (Some(cert), Some(key)) = (&target.cert, &target.key) {
         tls = tls.identity(Identity::from_pem(files::read(cert)?, files::read(key)?));
     }
     Ok(tls)

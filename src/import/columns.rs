@@ -1,7 +1,7 @@
 //! The columns of a CSV file: which field of the request each of them is. Knows the message's fields, and none
 //! of the rules on what they hold.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use prost_reflect::{Kind, MessageDescriptor};
 use serde_json::{Map, Value};
@@ -26,13 +26,14 @@ impl Columns {
     pub(super) fn of(
         header: &csv::StringRecord,
         message: &MessageDescriptor,
-        map: &HashMap<String, String>,
+        map: &[(String, String)],
     ) -> Result<Self, String> {
         let mut seen = HashSet::new();
         let mut columns = Vec::new();
         for name in header {
             let name = name.trim();
-            let path = map.get(name).map_or(name, String::as_str);
+            let renamed = map.iter().rfind(|(column, _)| column == name);
+            let path = renamed.map_or(name, |(_, path)| path);
             if !seen.insert(path) {
                 return Err(format!("the header has the column {path:?} twice"));
             }

@@ -24,20 +24,12 @@ pub(super) struct Ready {
 /// Reads files for one RPC.
 #[derive(Clone)]
 pub(super) struct Reader {
-    config: Arc<ImportConfig>,
-    rpc: Rpc,
-    errors: Arc<Errors>,
+    pub(super) config: Arc<ImportConfig>,
+    pub(super) rpc: Rpc,
+    pub(super) errors: Arc<Errors>,
 }
 
 impl Reader {
-    pub(super) fn new(config: Arc<ImportConfig>, rpc: Rpc, errors: Arc<Errors>) -> Self {
-        Self {
-            config,
-            rpc,
-            errors,
-        }
-    }
-
     /// Whether something can be read only once: standard input, or another pipe.
     pub(super) fn is_stream(&self) -> bool {
         let mut files = self.config.files.iter();

@@ -1,11 +1,7 @@
 //! Rows of a file, each with the line on which it begins. A row that can't be read is one that is wrong,
 //! and the next is read all the same. Knows the two formats, and no rule of a request.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    io,
-    path::Path,
-};
+use std::{collections::VecDeque, io, path::Path};
 
 use prost_reflect::MessageDescriptor;
 use serde_json::Value;
@@ -62,7 +58,7 @@ impl Rows {
         file: &Path,
         format: ImportFormat,
         message: &MessageDescriptor,
-        map: &HashMap<String, String>,
+        map: &[(String, String)],
     ) -> Result<Self, String> {
         let lines = Lines::open(file).map_err(|error| unreadable(&error))?;
         Self::of(lines, format, message, map)
@@ -72,7 +68,7 @@ impl Rows {
         lines: Lines,
         format: ImportFormat,
         message: &MessageDescriptor,
-        map: &HashMap<String, String>,
+        map: &[(String, String)],
     ) -> Result<Self, String> {
         let again = VecDeque::new();
         let mut texts = Texts { lines, again };
@@ -236,7 +232,7 @@ mod tests {
     fn rows(text: impl Into<Vec<u8>>, format: ImportFormat) -> Vec<(u64, Result<Value, String>)> {
         let lines = Lines::of(Cursor::new(text.into())).unwrap();
         let rpc = Rpc::of(ImportResource::Customer, ImportOperation::Create).unwrap();
-        let mut rows = Rows::of(lines, format, &rpc.message, &HashMap::new()).unwrap();
+        let mut rows = Rows::of(lines, format, &rpc.message, &[]).unwrap();
         let rows = std::iter::from_fn(|| rows.next().unwrap());
         rows.map(|row| (row.line, row.content)).collect()
     }
