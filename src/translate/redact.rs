@@ -3,14 +3,11 @@
 //! Validation messages may quote the value that they refuse. The caller knows it, but statuses are
 //! logged on the way, so no value of the request is passed on in one.
 
-use std::{borrow::Cow, collections::BTreeSet, fmt, ops::Range};
+use std::{borrow::Cow, collections::BTreeSet, ops::Range};
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind};
 use http::HeaderValue;
-use serde::{
-    Deserializer,
-    de::{IgnoredAny, MapAccess, SeqAccess, Visitor},
-};
+use serde_json::Value;
 
 use self::normal::{folded, normalised};
 use crate::{error::Error, rest::Call};
@@ -48,10 +45,9 @@ fn finder(call: &Call, authorization: &HeaderValue) -> Option<AhoCorasick> {
         .ok()
         .and_then(|value| value.rsplit(' ').next());
     patterns.extend(key.map(|key| normalised(key).without_edges().to_owned()));
-    let mut texts = Texts(&mut patterns);
-    let mut json = serde_json::Deserializer::from_slice(call.body.as_deref().unwrap_or_default());
     // Our own JSON, whose reading can't fail.
-    let _read = json.deserialize_any(&mut texts);
+    let sent = serde_json::from_slice(call.body.as_deref().unwrap_or_default());
+    collect(&sent.unwrap_or_default(), &mut patterns);
     patterns.remove("");
     AhoCorasick::builder()
         .match_kind(MatchKind::LeftmostLongest)
@@ -61,66 +57,17 @@ fn finder(call: &Call, authorization: &HeaderValue) -> Option<AhoCorasick> {
 }
 
 /// Collects the texts of a JSON document, but for the names of its fields.
-struct Texts<'a>(&'a mut BTreeSet<String>);
-
-/// A value of such a document.
-struct Within<'a, 'b>(&'a mut Texts<'b>);
-
-impl<'de> serde::de::DeserializeSeed<'de> for Within<'_, '_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self.0)
-    }
-}
-
-impl<'de> Visitor<'de> for &mut Texts<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a JSON value")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+fn collect(value: &Value, texts: &mut BTreeSet<String>) {
+    match value {
         // A dash says nothing of a customer, and stands in many a sentence.
-        if text.contains(char::is_alphanumeric) {
+        Value::String(text) if text.contains(char::is_alphanumeric) => {
             // What looks like an escape in a value may be quoted as it is, or escaped once more.
-            self.0.insert(normalised(text).text);
-            self.0.insert(folded(text).text);
+            texts.insert(normalised(text).text);
+            texts.insert(folded(text).text);
         }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while seq.next_element_seed(Within(self))?.is_some() {}
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        while map.next_key::<IgnoredAny>()?.is_some() {
-            map.next_value_seed(Within(self))?;
-        }
-        Ok(())
+        Value::Array(values) => values.iter().for_each(|value| collect(value, texts)),
+        Value::Object(fields) => fields.values().for_each(|value| collect(value, texts)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
