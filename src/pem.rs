@@ -2,7 +2,6 @@
 //! configuration checks files with it before a port is opened, and the server reads them again with it.
 
 use std::{
-    fmt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,9 +15,6 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use crate::files;
 
-/// Why a file can't be used, in a library's words.
-type Source = Box<dyn std::error::Error + Send + Sync>;
-
 /// The files of the gRPC port's TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -31,11 +27,11 @@ pub struct TlsFiles {
 }
 
 /// A file that can't be used. Tells neither its name nor its content.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("{problem}")]
 pub struct TlsError {
     flag: &'static str,
-    problem: &'static str,
-    source: Option<Source>,
+    problem: String,
 }
 
 impl TlsError {
@@ -45,26 +41,11 @@ impl TlsError {
         self.flag
     }
 
-    fn of(flag: &'static str, problem: &'static str) -> impl FnOnce(Source) -> Self {
-        move |source| Self {
-            flag,
-            problem,
-            source: Some(source),
-        }
+    fn of(flag: &'static str, problem: impl Into<String>) -> Self {
+        let problem = problem.into();
+        Self { flag, problem }
     }
 }
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.problem)?;
-        match &self.source {
-            Some(source) => write!(f, ": {source}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for TlsError {}
 
 /// What was read from the files.
 pub(crate) struct Read {
@@ -101,14 +82,14 @@ pub(crate) fn read(files: &TlsFiles) -> Result<Read, TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|error| TlsError::of("tls-cert", "TLS can't be set up")(error.into()))?;
+        .map_err(|error| TlsError::of("tls-cert", format!("TLS can't be set up: {error}")))?;
     let builder = match &files.client_ca {
         None => builder.with_no_client_auth(),
         Some(file) => builder.with_client_cert_verifier(client_verifier(file, provider)?),
     };
-    let mut config = builder
-        .with_single_cert(chain, key)
-        .map_err(|error| TlsError::of("tls-cert", "does not go with --tls-key")(error.into()))?;
+    let mut config = builder.with_single_cert(chain, key).map_err(|error| {
+        TlsError::of("tls-cert", format!("does not go with --tls-key: {error}"))
+    })?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Read { config, expires })
 }
@@ -125,16 +106,19 @@ fn client_verifier(
     let mut roots = RootCertStore::empty();
     for certificate in chain(file, "client-ca")? {
         roots.add(certificate).map_err(|error| {
-            TlsError::of("client-ca", "holds an unusable certificate")(error.into())
+            TlsError::of(
+                "client-ca",
+                format!("holds an unusable certificate: {error}"),
+            )
         })?;
     }
     WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
         .build()
-        .map_err(|error| TlsError::of("client-ca", "is unusable")(error.into()))
+        .map_err(|error| TlsError::of("client-ca", format!("is unusable: {error}")))
 }
 
 fn chain(file: &Path, flag: &'static str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    certificates(file).map_err(|problem| unreadable(flag, problem))
+    certificates(file).map_err(|problem| TlsError::of(flag, problem))
 }
 
 /// The certificates in a PEM file.
@@ -150,15 +134,7 @@ pub(crate) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, 
 }
 
 fn private_key(file: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let pem = files::read(file).map_err(|problem| unreadable("tls-key", problem))?;
+    let pem = files::read(file).map_err(|problem| TlsError::of("tls-key", problem))?;
     PrivateKeyDer::from_pem_slice(&pem)
-        .map_err(|_| unreadable("tls-key", "can't be read as a PEM file with a private key"))
-}
-
-fn unreadable(flag: &'static str, problem: &'static str) -> TlsError {
-    TlsError {
-        flag,
-        problem,
-        source: None,
-    }
+        .map_err(|_| TlsError::of("tls-key", "can't be read as a PEM file with a private key"))
 }
