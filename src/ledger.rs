@@ -171,14 +171,14 @@ struct Shared {
 
 impl Ledger {
     /// The ledger at this place, kept on the runtime that this is called in. Opens nothing yet.
-    pub fn new(location: &Location) -> Result<Self, Failure> {
+    pub fn new(location: &Location, metrics: LedgerMetrics) -> Result<Self, Failure> {
         let store = Store::new(location)?;
         let turns = Semaphore::new(store.connections());
         Ok(Self(Arc::new(Shared {
             store: Arc::new(store),
             runtime: Handle::current(),
             work: TaskTracker::new(),
-            metrics: LedgerMetrics::default(),
+            metrics,
             turns,
             gone: Mutex::default(),
             counted: sync::Mutex::default(),

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep, timeout};
 use tracing::warn;
 
-use super::{Failure, Ledger, STORE_TIMEOUT, Shared, State};
+use super::{Failure, Ledger, STORE_TIMEOUT, State};
 use crate::{
     config::{LedgerConfig, Location},
     telemetry::Metrics,
@@ -21,7 +21,7 @@ impl Ledger {
     /// The ledger of a gateway that serves: it forgets by itself. A file that can't be opened is a
     /// mistake; a server may come back.
     pub async fn follow(config: &LedgerConfig, metrics: &Metrics) -> Result<Self, Failure> {
-        let ledger = Self::new(&config.location)?.shown_by(metrics);
+        let ledger = Self::new(&config.location, metrics.ledger())?;
         match (ledger.open().await, &config.location) {
             (Ok(()), _) => {}
             (Err(error), Location::Sqlite(_)) => {
@@ -47,18 +47,6 @@ impl Ledger {
             }
         });
         Ok(ledger)
-    }
-
-    /// The same, with metrics.
-    #[must_use]
-    pub fn shown_by(self, metrics: &Metrics) -> Self {
-        match Arc::try_unwrap(self.0) {
-            Ok(shared) => Self(Arc::new(Shared {
-                metrics: metrics.ledger(),
-                ..shared
-            })),
-            Err(shared) => Self(shared),
-        }
     }
 
     /// Shows how many rows there are to somebody who looks now. Waits for the store for a short time; a

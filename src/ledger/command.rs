@@ -3,7 +3,10 @@
 use std::io::Write;
 
 use super::{Entry, Failure, Ledger};
-use crate::config::{LedgerAction, LedgerCommand};
+use crate::{
+    config::{LedgerAction, LedgerCommand},
+    telemetry::LedgerMetrics,
+};
 
 /// Does what was asked for, and says on `out` what came of it.
 pub async fn run(command: LedgerCommand, out: &mut impl Write) -> Result<(), Failure> {
@@ -11,7 +14,7 @@ pub async fn run(command: LedgerCommand, out: &mut impl Write) -> Result<(), Fai
         ledger: config,
         action,
     } = command;
-    let ledger = Ledger::new(&config.location)?;
+    let ledger = Ledger::new(&config.location, LedgerMetrics::default())?;
     let unreachable = |error| format!("the ledger can't be reached: {error}");
     ledger.open().await.map_err(unreachable)?;
     let done = match action {

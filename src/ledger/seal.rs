@@ -8,7 +8,7 @@ use aws_lc_rs::{
     aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey},
     digest::{self, SHA256},
     error::Unspecified,
-    hkdf::{HKDF_SHA256, KeyType, Prk, Salt},
+    hkdf::{HKDF_SHA256, Prk, Salt},
     hmac,
 };
 
@@ -87,18 +87,9 @@ fn hash(bytes: &[u8]) -> Result<[u8; HASH], Unspecified> {
     bytes.try_into().map_err(|_| Unspecified)
 }
 
-/// The length of the keys that are derived.
-struct KeyLength;
-
-impl KeyType for KeyLength {
-    fn len(&self) -> usize {
-        HASH
-    }
-}
-
 fn derive(keys: &Prk, purpose: &[u8]) -> Result<[u8; HASH], Unspecified> {
     let mut key = [0; HASH];
-    keys.expand(&[purpose], KeyLength)?.fill(&mut key)?;
+    keys.expand(&[purpose], HKDF_SHA256)?.fill(&mut key)?;
     Ok(key)
 }
 

@@ -40,7 +40,7 @@ fn places() -> Vec<Place> {
 
 impl Place {
     fn open(&self) -> Ledger {
-        Ledger::new(&self.location).unwrap()
+        Ledger::new(&self.location, LedgerMetrics::default()).unwrap()
     }
 }
 
@@ -383,7 +383,7 @@ async fn a_reservation_that_may_not_have_been_made_is_undone() {
 #[tokio::test]
 async fn a_store_that_is_not_there_fails_in_time() {
     let nobody = Location::parse("postgres://nobody@127.0.0.1:1/none").unwrap();
-    let ledger = Ledger::new(&nobody).unwrap();
+    let ledger = Ledger::new(&nobody, LedgerMetrics::default()).unwrap();
     let id = fresh();
     let now = Instant::now();
     let (write, progress) = (create(&id, CALL), Progress::default());

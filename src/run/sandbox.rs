@@ -7,6 +7,7 @@ use onboardflow_gateway::{
     ledger::Ledger,
     port,
     sandbox::{OnboardFlow, Welcome},
+    telemetry::LedgerMetrics,
     upstream::Upstream,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -21,9 +22,10 @@ pub(crate) async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), F
     let rest = port::open("rest-listen", config.rest_listen).await?;
     let directory = tempfile::tempdir();
     let ledger = match &directory {
-        Ok(directory) => Some(Ledger::new(&Location::Sqlite(
-            directory.path().join("ledger.db"),
-        ))?),
+        Ok(directory) => {
+            let place = Location::Sqlite(directory.path().join("ledger.db"));
+            Some(Ledger::new(&place, LedgerMetrics::default())?)
+        }
         Err(error) => {
             warn!(%error, "no temporary directory, so no ledger: calls with a request_id are refused");
             None

@@ -14,7 +14,9 @@ use std::{
     process::{Output, Stdio},
 };
 
-use onboardflow_gateway::{config::Location, ledger::Ledger, sandbox::OnboardFlow};
+use onboardflow_gateway::{
+    config::Location, ledger::Ledger, sandbox::OnboardFlow, telemetry::LedgerMetrics,
+};
 use secrecy::SecretString;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, process::Command};
@@ -46,7 +48,7 @@ async fn gateway_before(api: SocketAddr, ledger: Option<&TempDir>) -> Gateway {
 
 fn ledger_in(folder: &TempDir) -> Ledger {
     let place = format!("sqlite:{}/ledger.db", folder.path().display());
-    Ledger::new(&Location::parse(&place).unwrap()).unwrap()
+    Ledger::new(&Location::parse(&place).unwrap(), LedgerMetrics::default()).unwrap()
 }
 
 /// Attempts at the API, by the gateway's own count.

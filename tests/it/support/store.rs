@@ -9,6 +9,7 @@ use onboardflow_gateway::{
         CreateCustomerRequest, CreateCustomerResponse,
         customer_service_client::CustomerServiceClient,
     },
+    telemetry::LedgerMetrics,
 };
 use sqlx::{Connection as _, Executor as _};
 use tempfile::TempDir;
@@ -72,7 +73,11 @@ impl Store {
 
     /// The ledger there, as one more replica opens it.
     pub fn ledger(&self) -> Ledger {
-        Ledger::new(&Location::parse(&self.url).unwrap()).unwrap()
+        Ledger::new(
+            &Location::parse(&self.url).unwrap(),
+            LedgerMetrics::default(),
+        )
+        .unwrap()
     }
 }
 

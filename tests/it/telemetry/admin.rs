@@ -8,7 +8,7 @@ use onboardflow_gateway::{
     ledger::Ledger,
     proto::CreateCustomerRequest,
     server::Health,
-    telemetry::{Metrics, logs},
+    telemetry::{LedgerMetrics, Metrics, logs},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -235,7 +235,7 @@ async fn a_page_without_scripts_shows_what_waits_for_a_person() {
     let upstream = Upstream::saying("").await;
     let mut config = Config::new(upstream.url());
     config.upstream.daily_quota = Some(50);
-    config.ledger = Some(Ledger::new(&place).unwrap());
+    config.ledger = Some(Ledger::new(&place, LedgerMetrics::default()).unwrap());
     let gateway = Gateway::start(config).await;
     let request_id = "b6f3f1d2-0c6e-4d7a-9a51-3f0a2f6f8f10";
     let request = CreateCustomerRequest {
@@ -244,7 +244,7 @@ async fn a_page_without_scripts_shows_what_waits_for_a_person() {
     };
     gateway.create(request).await.unwrap_err();
 
-    let ledger = Ledger::new(&place).unwrap();
+    let ledger = Ledger::new(&place, LedgerMetrics::default()).unwrap();
     let id = ledger.list(true).await.unwrap()[0].id.clone();
     let metrics = &gateway.handles.telemetry.metrics;
     let address = admin_with(&gateway.handles.health, metrics, Some(ledger)).await;
@@ -274,10 +274,10 @@ async fn the_ledgers_rows_are_counted_when_the_metrics_are_read() {
     let place = Location::Sqlite(directory.path().join("ledger.db"));
     let upstream = Upstream::saying("").await;
     let mut config = Config::new(upstream.url());
-    config.ledger = Some(Ledger::new(&place).unwrap());
+    config.ledger = Some(Ledger::new(&place, LedgerMetrics::default()).unwrap());
     let gateway = Gateway::start(config).await;
     let metrics = &gateway.handles.telemetry.metrics;
-    let ledger = Ledger::new(&place).unwrap().shown_by(metrics);
+    let ledger = Ledger::new(&place, metrics.ledger()).unwrap();
     let address = admin_with(&gateway.handles.health, metrics, Some(ledger)).await;
     let patience = Duration::from_secs(60);
     for unknown in 1..=2 {
