@@ -81,9 +81,7 @@ const FIRST_EVENT_ID: i64 = 979_924;
 
 /// The emulated API. Clones are one.
 #[derive(Clone, Debug)]
-pub struct OnboardFlow {
-    shared: Arc<Shared>,
-}
+pub struct OnboardFlow(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -98,13 +96,11 @@ impl OnboardFlow {
     /// keys are 40 hex digits; any other text that holds no space works as well.
     #[must_use]
     pub fn new(token: SecretString) -> Self {
-        Self {
-            shared: Arc::new(Shared {
-                token,
-                next_event_id: AtomicI64::new(FIRST_EVENT_ID),
-                stopping: CancellationToken::new(),
-            }),
-        }
+        Self(Arc::new(Shared {
+            token,
+            next_event_id: AtomicI64::new(FIRST_EVENT_ID),
+            stopping: CancellationToken::new(),
+        }))
     }
 
     /// Answers on `listener` until `shutdown` completes, then lets calls that are being answered
@@ -117,7 +113,7 @@ impl OnboardFlow {
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        let stopping = self.shared.stopping.clone();
+        let stopping = self.0.stopping.clone();
         let _dropped = stopping.clone().drop_guard();
         let listener = listener.tap_io(|stream| {
             // Only speed is at stake, and the socket may be gone already.
@@ -152,13 +148,13 @@ impl OnboardFlow {
 
     /// What a call is answered with: what is wrong with it, what its site key provokes, or a success.
     async fn call(&self, operation: &Operation, headers: &HeaderMap, body: &[u8]) -> Response {
-        let checked = gate::check(headers, &self.shared.token);
+        let checked = gate::check(headers, &self.0.token);
         let sent = match checked.and_then(|()| fields::parse(operation, body)) {
             Ok(sent) => sent,
             Err(answer) => return answer.into_response(),
         };
         let take = || {
-            let id = self.shared.next_event_id.fetch_add(1, Ordering::Relaxed);
+            let id = self.0.next_event_id.fetch_add(1, Ordering::Relaxed);
             (operation.success)(&sent, Taken::now(id)).into_response()
         };
         match test_site::provoke(operation, &sent.text(operation.site_key)) {
@@ -167,7 +163,7 @@ impl OnboardFlow {
             Some(Provoked::HangUp) => answer::hang_up(),
             Some(Provoked::Late) => tokio::select! {
                 () = sleep(SLOW) => take(),
-                () = self.shared.stopping.cancelled() => answer::hang_up(),
+                () = self.0.stopping.cancelled() => answer::hang_up(),
             },
         }
     }

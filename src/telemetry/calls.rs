@@ -77,7 +77,6 @@ pub(super) fn is_server_error(code: Code) -> bool {
 pub struct Calls {
     methods: Arc<[Arc<Method>]>,
     other: Arc<Method>,
-    failures: Family<Labels, Counter>,
     refusals: Arc<[Counter; Refusal::ALL.len()]>,
 }
 
@@ -114,7 +113,6 @@ impl Calls {
         let families = Families::register(registry);
         let other = Arc::new(families.method(OTHER.into(), OTHER, OTHER, "unary"));
         let methods = methods(&families);
-        let failures = families.failures;
         let own = registry.sub_registry_with_prefix("onboardflow_gateway");
         let refusals: Family<Labels, Counter> = add(
             own,
@@ -128,7 +126,6 @@ impl Calls {
         Self {
             methods,
             other,
-            failures,
             refusals: Arc::new(refusals),
         }
     }
@@ -148,7 +145,7 @@ impl Calls {
             self.refusals[refusal as usize].inc();
         }
         let labels = method.failure(Told::new(kind, write));
-        self.failures.get_or_create(&labels).inc();
+        method.families.failures.get_or_create(&labels).inc();
     }
 }
 
