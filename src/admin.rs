@@ -75,8 +75,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// What `/readyz` and `grpc.health.v1` show.
     pub health: Health,
-    /// What `/log` shows and changes. Without it there is no `/log`.
-    pub log: Option<LogControl>,
+    /// What `/log` shows and changes.
+    pub log: LogControl,
     /// Whose writes of unknown fate the page shows.
     pub ledger: Option<Ledger>,
     /// What `/config` shows: JSON, without secrets.
@@ -193,28 +193,19 @@ async fn metrics(State(admin): State<Admin>) -> Response {
     }
 }
 
-async fn config(State(admin): State<Admin>) -> Response {
-    (
-        [(CONTENT_TYPE, "application/json")],
-        admin.config.to_string(),
-    )
-        .into_response()
+async fn config(State(admin): State<Admin>) -> impl IntoResponse {
+    let json = [(CONTENT_TYPE, "application/json")];
+    (json, admin.config.to_string())
 }
 
-async fn log(State(admin): State<Admin>) -> Response {
-    match admin.log {
-        Some(log) => format!("{}\n", log.get()).into_response(),
-        None => StatusCode::NOT_FOUND.into_response(),
-    }
+async fn log(State(admin): State<Admin>) -> String {
+    format!("{}\n", admin.log.get())
 }
 
 async fn set_log(_: FromThisMachine, State(admin): State<Admin>, filter: String) -> Response {
-    let Some(log) = admin.log else {
-        return StatusCode::NOT_FOUND.into_response();
-    };
-    match log.set(&filter) {
+    match admin.log.set(&filter) {
         Ok(()) => {
-            info!(log = log.get(), "the log's level was changed");
+            info!(log = admin.log.get(), "the log's level was changed");
             StatusCode::NO_CONTENT.into_response()
         }
         Err(problem) => (StatusCode::BAD_REQUEST, format!("{problem}\n")).into_response(),
@@ -244,7 +235,7 @@ mod tests {
             ledger: None,
             metrics: Metrics::new(),
             health: Health::new([]).await,
-            log: Some(log.clone()),
+            log: log.clone(),
             config: "{}".into(),
         };
         for (peer, status, filter) in [

@@ -73,7 +73,7 @@ impl Seen {
             ledger,
             metrics: self.telemetry.metrics.clone(),
             health: health.clone(),
-            log: Some(self.log.control.clone()),
+            log: self.log.control.clone(),
             config: Arc::clone(&self.config),
         };
         tokio::spawn(admin.serve(listener));

@@ -41,7 +41,7 @@ async fn admin_with(health: &Health, metrics: &Metrics, ledger: Option<Ledger>) 
     let admin = Admin {
         metrics: metrics.clone(),
         health: health.clone(),
-        log: Some(log),
+        log,
         ledger,
         config: r#"{"listen":"here"}"#.into(),
     };
