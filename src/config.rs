@@ -1,6 +1,11 @@
 //! The command line and the environment: one struct per consumer, whose fields are flags, checked whole
 //! before any port is bound. Nothing else reads the environment, and nothing here knows who uses it.
 
+#![expect(
+    clippy::doc_markdown,
+    reason = "the flags' comments are what --help prints"
+)]
+
 mod args;
 mod callers;
 mod checked;

@@ -1,8 +1,6 @@
 //! The command line, as clap reads it: each flag with its words and its default. [`super`] checks what
 //! goes together.
 
-#![expect(clippy::doc_markdown, reason = "these comments are what --help prints")]
-
 use std::{ffi::OsString, net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{

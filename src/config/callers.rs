@@ -1,11 +1,6 @@
 //! The flags on who may call: the keys of callers' tokens, and the rules. Checks that they can be read, and
 //! identifies nobody.
 
-#![expect(
-    clippy::doc_markdown,
-    reason = "the flags' comments are what --help prints"
-)]
-
 use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;

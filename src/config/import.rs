@@ -1,10 +1,5 @@
 //! The import: flags, and what they come to. Opens no file of rows.
 
-#![expect(
-    clippy::doc_markdown,
-    reason = "the flags' comments are what --help prints"
-)]
-
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};

@@ -1,10 +1,5 @@
 //! The ledger: flags, and what they come to. Opens none.
 
-#![expect(
-    clippy::doc_markdown,
-    reason = "the flags' comments are what --help prints"
-)]
-
 use std::{
     fmt,
     path::{Path, PathBuf},

@@ -1,10 +1,5 @@
 //! How OnboardFlow is called: flags, and what they come to. Makes no connection.
 
-#![expect(
-    clippy::doc_markdown,
-    reason = "the flags' comments are what --help prints"
-)]
-
 use std::{ffi::OsString, io, net::SocketAddr, path::PathBuf, time::Duration, vec};
 
 use clap::{Args, ValueEnum};
