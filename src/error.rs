@@ -21,8 +21,6 @@ use std::{
 use http::StatusCode;
 use tonic::Status;
 
-use crate::rest::Intent;
-
 pub use self::{
     details::DOMAIN,
     kind::{Answer, Earlier, Kind, Loss, Refusal},
@@ -145,13 +143,6 @@ impl Error {
     #[must_use]
     pub fn of_status(status: &Status) -> Option<&Self> {
         status.source()?.downcast_ref()
-    }
-
-    /// The status that a caller gets for a call that meant to do this, as far as it got to mean
-    /// anything.
-    #[must_use]
-    pub fn to_status(&self, request_id: &str, intent: Option<Intent>) -> Status {
-        details::status(self, request_id, intent)
     }
 }
 

@@ -87,10 +87,6 @@ impl State {
         }
     }
 
-    fn number(self) -> i64 {
-        self as i64
-    }
-
     /// A number of a later version's reads as the most cautious one.
     fn of(number: i64) -> Self {
         match number {

@@ -263,7 +263,7 @@ fn item(write: &Entry) -> Markup {
     html! {
         li {
             (write.method) " for " (write.site) ", first sent at "
-            (humantime::format_rfc3339_seconds(write.began())) ", request_id " (write.id_begins) "…"
+            (humantime::format_rfc3339_seconds(write.began)) ", request_id " (write.id_begins) "…"
             br; code { (settle("applied")) }
             br; code { (settle("not-applied")) }
         }

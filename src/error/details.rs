@@ -26,22 +26,27 @@ const VIOLATIONS_LIMIT: usize = 3 * 1024;
 /// Bytes that one violation's path or description may have.
 const VIOLATION_TEXT_LIMIT: usize = 256;
 
-pub(super) fn status(error: &Error, request_id: &str, intent: Option<Intent>) -> Status {
-    let row = error.kind.row();
-    let message = message(error, intent);
-    let mut status = Status::with_error_details(row.code, message, details(error, request_id));
-    match row.retry {
-        Retry::No | Retry::After(_) => {}
-        Retry::NotByPolicy(_) => {
-            // Clients with a retry policy would repeat the call by themselves, each time at the cost
-            // of one of the day's. Any time in its place makes some of them (grpc-java) wait for it.
-            let never = MetadataValue::from_static("-1");
-            status
-                .metadata_mut()
-                .insert("grpc-retry-pushback-ms", never);
+impl Error {
+    /// The status that a caller gets for a call that meant to do this, as far as it got to mean
+    /// anything.
+    #[must_use]
+    pub fn to_status(&self, request_id: &str, intent: Option<Intent>) -> Status {
+        let row = self.kind.row();
+        let message = message(self, intent);
+        let mut status = Status::with_error_details(row.code, message, details(self, request_id));
+        match row.retry {
+            Retry::No | Retry::After(_) => {}
+            Retry::NotByPolicy(_) => {
+                // Clients with a retry policy would repeat the call by themselves, each time at the cost
+                // of one of the day's. Any time in its place makes some of them (grpc-java) wait for it.
+                let never = MetadataValue::from_static("-1");
+                status
+                    .metadata_mut()
+                    .insert("grpc-retry-pushback-ms", never);
+            }
         }
+        status
     }
-    status
 }
 
 /// What a caller should wait, where waiting helps.

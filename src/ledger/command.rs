@@ -43,9 +43,10 @@ async fn list(ledger: &Ledger, unknown: bool, out: &mut impl Write) -> Result<()
             site,
             method,
             state,
+            began,
             ..
         } = &entry;
-        let began = humantime::format_rfc3339_seconds(entry.began());
+        let began = humantime::format_rfc3339_seconds(*began);
         let state = state.as_str();
         writeln!(
             out,

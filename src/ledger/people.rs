@@ -44,8 +44,8 @@ pub struct Entry {
     pub method: String,
     /// What is known.
     pub state: State,
-    /// When the attempt began, in milliseconds since 1970.
-    pub began: i64,
+    /// When the attempt began.
+    pub began: SystemTime,
 }
 
 /// How many rows there are.
@@ -129,12 +129,6 @@ impl Entry {
             || self.whole_id.as_deref() == Some(&whole_id[..])
             || id.len() == ID_BEGINS && id == self.id_begins
     }
-
-    /// When its attempt began.
-    #[must_use]
-    pub fn began(&self) -> SystemTime {
-        time(self.began)
-    }
 }
 
 fn entry(row: &AnyRow) -> Result<Entry, Error> {
@@ -150,6 +144,6 @@ fn entry(row: &AnyRow) -> Result<Entry, Error> {
         site: row.try_get("site")?,
         method: row.try_get("method")?,
         state: State::of(row.try_get("fate")?),
-        began: row.try_get("began")?,
+        began: time(row.try_get("began")?),
     })
 }

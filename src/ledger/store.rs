@@ -233,7 +233,7 @@ impl Store {
             End::Unknown => (State::Unknown, None),
             End::Free(take) => return self.free(id, token, *take).await,
         };
-        let end = query(END).bind(state.number()).bind(response);
+        let end = query(END).bind(state as i64).bind(response);
         let end = end.bind(id.to_vec()).bind(token);
         end.execute(&self.pool).await.map(drop)
     }
