@@ -36,32 +36,21 @@ pub struct Problems(Vec<Problem>);
 
 #[derive(Debug)]
 struct Problem {
-    name: Named,
+    /// As it is shown: a flag with its dashes.
+    name: String,
     what: String,
-}
-
-/// What a problem is with.
-#[derive(Debug)]
-enum Named {
-    /// A flag, without its dashes.
-    Flag(String),
-    /// Anything else, as it is shown.
-    Other(String),
 }
 
 impl Problems {
     /// Notes a problem with a flag.
     pub(super) fn add(&mut self, flag: &str, problem: impl fmt::Display) {
-        self.0.push(Problem {
-            name: Named::Flag(flag.to_owned()),
-            what: problem.to_string(),
-        });
+        self.add_named(&format!("--{flag}"), problem);
     }
 
     /// Notes a problem with an argument or a variable that has no flag.
     pub(super) fn add_named(&mut self, name: &str, problem: impl fmt::Display) {
         self.0.push(Problem {
-            name: Named::Other(name.to_owned()),
+            name: name.to_owned(),
             what: problem.to_string(),
         });
     }
@@ -78,10 +67,10 @@ impl Problems {
     #[must_use]
     pub fn named_as_set(mut self, effective: &Effective) -> Self {
         for problem in &mut self.0 {
-            if let Named::Flag(flag) = &problem.name
+            if let Some(flag) = problem.name.strip_prefix("--")
                 && effective.is_from_environment(flag)
             {
-                problem.name = Named::Other(variable_of(flag));
+                problem.name = variable_of(flag);
             }
         }
         self
@@ -104,13 +93,8 @@ impl Problems {
 
 impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for Problem { name, what } in &self.0 {
-            match name {
-                Named::Flag(flag) => writeln!(f, "  --{flag}: {what}")?,
-                Named::Other(name) => writeln!(f, "  {name}: {what}")?,
-            }
-        }
-        Ok(())
+        let mut problems = self.0.iter();
+        problems.try_for_each(|Problem { name, what }| writeln!(f, "  {name}: {what}"))
     }
 }
 
