@@ -41,7 +41,7 @@ pub use self::{
 };
 use self::{
     seal::Seal,
-    store::{New, Reserved, Row, Store},
+    store::{New, Reserved, Store},
 };
 use crate::{callers::Spent, config::Location, context::Progress, telemetry::LedgerMetrics};
 
@@ -220,12 +220,12 @@ impl Ledger {
         let (mut pause, longest) = LOOKS;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let found = self.reserve(write, &seal, take, progress, left).await?;
-            let row = match found {
-                Found::Reserved(reservation) => return Ok(Begun::Reserved(reservation)),
-                Found::QuotaSpent(spent) => return Ok(Begun::QuotaSpent(spent)),
-                Found::Row(row) if row.request != seal.request => return Ok(Begun::Reused),
-                Found::Row(row) => row,
+            let (reservation, reserved) = self.reserve(write, &seal, take, progress, left).await?;
+            let row = match reserved {
+                Reserved::Yes(_) => return Ok(Begun::Reserved(reservation)),
+                Reserved::QuotaSpent(spent) => return Ok(Begun::QuotaSpent(spent)),
+                Reserved::No(row) if row.request != seal.request => return Ok(Begun::Reused),
+                Reserved::No(row) => row,
             };
             match row.state {
                 State::Pending => {}
@@ -251,7 +251,7 @@ impl Ledger {
         take: Option<Take>,
         progress: &Progress,
         left: Duration,
-    ) -> Result<Found, Failure> {
+    ) -> Result<(Box<Reservation>, Reserved), Failure> {
         let new = New {
             id: seal.id,
             request: seal.request,
@@ -275,17 +275,12 @@ impl Ledger {
         });
         self.run(move |store| async move {
             let reserved = store.reserve(&new, take).await?;
-            let unused = match reserved {
-                Reserved::Yes(taken) => {
-                    reservation.asked = None;
-                    reservation.taken = taken;
-                    return Ok(Found::Reserved(reservation));
-                }
-                Reserved::QuotaSpent(spent) => Found::QuotaSpent(spent),
-                Reserved::No(row) => Found::Row(row),
-            };
-            reservation.forget();
-            Ok(unused)
+            reservation.asked = None;
+            match &reserved {
+                Reserved::Yes(taken) => reservation.taken = *taken,
+                Reserved::QuotaSpent(_) | Reserved::No(_) => reservation.open = false,
+            }
+            Ok((reservation, reserved))
         })
         .await
     }
@@ -332,7 +327,7 @@ impl Ledger {
     pub async fn close(&self) {
         self.0.work.close();
         let _ = timeout(STORE_TIMEOUT * 2, self.0.work.wait()).await;
-        let _ = timeout(STORE_TIMEOUT, self.0.store.close()).await;
+        let _ = timeout(STORE_TIMEOUT, self.0.store.pool.close()).await;
     }
 }
 
@@ -345,13 +340,6 @@ impl Shared {
     fn is_gone(&self) {
         *self.gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
-}
-
-/// What asking for a row found.
-enum Found {
-    Reserved(Box<Reservation>),
-    QuotaSpent(Spent),
-    Row(Row),
 }
 
 fn millis(duration: Duration) -> i64 {

@@ -32,6 +32,7 @@ pub struct Reservation {
     /// The call of the day that was taken with it.
     pub(super) taken: Option<Taken>,
     pub(super) progress: Progress,
+    /// Whether there is, or may be, a row that waits for its outcome.
     pub(super) open: bool,
 }
 
@@ -59,11 +60,6 @@ impl Reservation {
     #[must_use]
     pub fn taken(&self) -> Option<Taken> {
         self.taken
-    }
-
-    /// There is no row to free.
-    pub(super) fn forget(mut self) {
-        self.open = false;
     }
 
     async fn end(mut self, end: End) {

@@ -202,10 +202,6 @@ impl Store {
         migrations.run(&self.pool).await.map_err(Error::from)
     }
 
-    pub(super) async fn close(&self) {
-        self.pool.close().await;
-    }
-
     pub(super) async fn begin(&self) -> Result<Transaction<'static, Any>, Error> {
         self.pool().await?.begin_with(self.dialect.begin).await
     }
