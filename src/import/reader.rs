@@ -44,7 +44,7 @@ impl Reader {
         for file in &self.config.files {
             let told = |problem| format!("{}: {problem}", file.display());
             let mut rows = self.open(file).map_err(told)?;
-            self.errors.stand_below(rows.header()).map_err(told)?;
+            self.errors.stand_below(&rows.header).map_err(told)?;
             while let Some(row) = rows.next().map_err(|error| told(unreadable(&error)))? {
                 if !take(self.ready(file, row))? {
                     return Ok(());

@@ -49,7 +49,8 @@ pub(super) struct Rows {
     texts: Texts,
     /// Of CSV: what its header says.
     columns: Option<Columns>,
-    header: Vec<u8>,
+    /// The header's line, which is empty where the file has none.
+    pub(super) header: Vec<u8>,
 }
 
 impl Rows {
@@ -87,11 +88,6 @@ impl Rows {
             columns,
             header,
         })
-    }
-
-    /// The header's line, which is empty where the file has none.
-    pub(super) fn header(&self) -> &[u8] {
-        &self.header
     }
 
     /// The next row. An error is the file's, and its end.

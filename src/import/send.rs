@@ -115,12 +115,14 @@ impl Sending {
                 }
                 Fate::Failed(reason) => {
                     self.errors.note(&row.place, &row.raw, &reason)?;
-                    self.tally.note(|counts| counts.fail(reason));
+                    self.tally
+                        .note(|counts| *counts.failed.entry(reason).or_default() += 1);
                 }
                 Fate::Unknown(reason) => {
                     let why = format!("{reason}: it may be in");
                     self.errors.note(&row.place, &row.raw, &why)?;
-                    self.tally.note(|counts| counts.lose(reason));
+                    self.tally
+                        .note(|counts| *counts.unknown.entry(reason).or_default() += 1);
                 }
                 Fate::Stop(how) => {
                     self.refused.get_or_init(|| how);

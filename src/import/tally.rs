@@ -44,14 +44,6 @@ impl Counts {
         self.sent + self.replayed + self.troubled()
     }
 
-    pub(super) fn fail(&mut self, reason: String) {
-        *self.failed.entry(reason).or_default() += 1;
-    }
-
-    pub(super) fn lose(&mut self, reason: String) {
-        *self.unknown.entry(reason).or_default() += 1;
-    }
-
     /// Rows that are not known to be in.
     pub(super) fn troubled(&self) -> u64 {
         let failed: u64 = self.failed.values().sum();
@@ -211,7 +203,9 @@ mod tests {
         tally.note(|counts| {
             (counts.sent, counts.replayed, counts.invalid) = (most, most, most);
             counts.failed.insert("UPSTREAM_CONFLICT".to_owned(), most);
-            counts.lose("UPSTREAM_CONNECTION_LOST".to_owned());
+            counts
+                .unknown
+                .insert("UPSTREAM_CONNECTION_LOST".to_owned(), 1);
         });
         tally.draw(&pace);
         let shown = tally.bar.prefix();

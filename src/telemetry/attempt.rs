@@ -45,7 +45,10 @@ impl Attempts {
         let before = context.progress.attempted();
         Attempt {
             handles: self.clone(),
-            target: call.into(),
+            target: Target {
+                method: call.method.clone(),
+                template: call.template,
+            },
             started: Instant::now(),
             deadline: context.deadline,
             progress: context.progress.clone(),

@@ -14,8 +14,6 @@ use prometheus_client::{
 };
 use url::Url;
 
-use crate::rest::Call;
-
 use super::{add, add_seconds, calls::Labels, histogram::Histogram, unknown_fields::UnknownFields};
 
 /// What the circuit breaker does with calls.
@@ -157,15 +155,6 @@ struct Answered {
 pub(super) struct Target {
     pub(super) method: Method,
     pub(super) template: &'static str,
-}
-
-impl From<&Call> for Target {
-    fn from(call: &Call) -> Self {
-        Self {
-            method: call.method.clone(),
-            template: call.template,
-        }
-    }
 }
 
 #[derive(Debug)]
