@@ -48,13 +48,13 @@ impl Columns {
         if found != wanted {
             return Err(format!("has {found} cells, and the header has {wanted}"));
         }
-        let mut request = Map::new();
+        let mut request = Value::Object(Map::new());
         for (column, cell) in self.0.iter().zip(cells) {
             if !cell.is_empty() {
                 column.put(cell, &mut request)?;
             }
         }
-        Ok(Value::Object(request))
+        Ok(request)
     }
 }
 
@@ -69,27 +69,19 @@ impl Column {
         })
     }
 
-    fn put(&self, cell: &str, request: &mut Map<String, Value>) -> Result<(), String> {
+    fn put(&self, cell: &str, request: &mut Value) -> Result<(), String> {
         let value = match (self.is_bool, cell) {
             (false, _) => Value::from(cell),
             (true, "true") => Value::from(true),
             (true, "false") => Value::from(false),
             (true, _) => return Err(format!("{} must be true or false", self.path.join("."))),
         };
-        let Some((last, above)) = self.path.split_last() else {
-            return Ok(());
-        };
-        let mut object = request;
-        for name in above {
-            let below = object
-                .entry(name.as_str())
-                .or_insert_with(|| Value::Object(Map::new()));
-            let Value::Object(below) = below else {
-                return Ok(()); // Two columns can't be one field and a part of it: `of` refuses that.
-            };
-            object = below;
-        }
-        object.insert(last.clone(), value);
+        // Makes the objects on the way. No column is a field that another is a part of: `of` refuses that.
+        let field = self
+            .path
+            .iter()
+            .fold(request, |object, name| &mut object[name]);
+        *field = value;
         Ok(())
     }
 }
