@@ -42,14 +42,11 @@ pub struct KeyFiles {
 impl KeyFiles {
     /// What the files hold, or what is wrong, which never quotes them.
     pub fn read(&self) -> Result<Keys, String> {
-        let named = |flag: &str, problem: String| format!("--{flag}: {problem}");
+        let default = self.read_default();
+        let sites = self.read_sites();
         Ok(Keys {
-            default: self
-                .read_default()
-                .map_err(|problem| named("token-file", problem))?,
-            sites: self
-                .read_sites()
-                .map_err(|problem| named("site-tokens-file", problem))?,
+            default: default.map_err(|problem| format!("--token-file: {problem}"))?,
+            sites: sites.map_err(|problem| format!("--site-tokens-file: {problem}"))?,
         })
     }
 

@@ -119,8 +119,7 @@ impl PlaceArgs {
             (Some(location), None) => {
                 let location = Location::parse(location.expose_secret());
                 let location = problems.check("ledger", location)?;
-                // Everybody on the machine reads a command line.
-                if location.has_password() && !location.is_from_environment() {
+                if location.tells_a_password() {
                     problems.add(
                         "ledger",
                         "must not hold a password; use --ledger-file or ONBOARDFLOW_LEDGER",
@@ -167,27 +166,16 @@ impl Location {
         }
     }
 
-    fn is_from_environment(&self) -> bool {
-        match self {
-            Self::Sqlite(_) => false,
-            Self::Postgres(url) => {
-                variable("ONBOARDFLOW_LEDGER").is_some_and(|value| value == url.expose_secret())
-            }
-        }
-    }
-
-    /// Whether it holds what nobody else may read.
-    fn has_password(&self) -> bool {
-        match self {
-            Self::Sqlite(_) => false,
-            Self::Postgres(url) => {
-                let url = Url::parse(url.expose_secret());
-                url.is_ok_and(|url| {
-                    url.password().is_some()
-                        || url.query_pairs().any(|(name, _)| name == "password")
-                })
-            }
-        }
+    /// Whether it holds a password that the environment doesn't: everybody on the machine reads a command line.
+    fn tells_a_password(&self) -> bool {
+        let Self::Postgres(text) = self else {
+            return false;
+        };
+        let text = text.expose_secret();
+        let has_password = Url::parse(text).is_ok_and(|url| {
+            url.password().is_some() || url.query_pairs().any(|(name, _)| name == "password")
+        });
+        has_password && variable("ONBOARDFLOW_LEDGER").is_none_or(|value| value != text)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Metrics of what the gateway reads from files: API keys, certificates, the keys of callers' tokens.
 //! Knows when, and never what.
 
-use std::time::SystemTime;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge},
@@ -76,9 +76,10 @@ impl Secrets {
     /// Notes that a secret was read, and is in use from now on.
     pub fn loaded(&self, secret: Secret) {
         #[expect(clippy::disallowed_methods, reason = "a metric in Unix time")]
-        let now = SystemTime::now();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let now = i64::try_from(since.unwrap_or_default().as_secs()).unwrap_or(i64::MAX);
         let labels = [("secret", secret.name())];
-        self.loaded.get_or_create(&labels).set(unix(now));
+        self.loaded.get_or_create(&labels).set(now);
         self.stale.get_or_create(&labels).set(0);
         // At zero from the start, so that the first failure is an increase.
         drop(self.failures.get_or_create(&labels));
@@ -97,9 +98,4 @@ impl Secrets {
         self.stale.get_or_create(&labels).set(1);
         self.failures.get_or_create(&labels).inc();
     }
-}
-
-fn unix(time: SystemTime) -> i64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH);
-    i64::try_from(since.unwrap_or_default().as_secs()).unwrap_or(i64::MAX)
 }
