@@ -131,7 +131,6 @@ impl Error {
     }
 
     /// What became of the write. That the last attempt was refused says nothing of one before it.
-    #[must_use]
     pub fn write(&self) -> Write {
         match (self.kind.row().write, self.earlier) {
             (Write::NotSent | Write::Rejected, Sent::Maybe) => Write::Unknown,
@@ -140,7 +139,6 @@ impl Error {
     }
 
     /// The error that a status carries.
-    #[must_use]
     pub fn of_status(status: &Status) -> Option<&Self> {
         status.source()?.downcast_ref()
     }

@@ -60,7 +60,6 @@ pub enum How {
 
 impl How {
     /// The process's exit code: the shell's for an interrupt, and `EX_USAGE` of sysexits(3).
-    #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Complete | Self::Checked(_) => 0,

@@ -77,7 +77,6 @@ impl State {
     pub const ALL: [Self; 4] = [Self::Pending, Self::Applied, Self::Unknown, Self::Settled];
 
     /// What people are shown.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -317,7 +316,6 @@ impl Ledger {
     }
 
     /// Whether it could not be reached a moment ago: who can do without it need not wait for it.
-    #[must_use]
     pub fn seems_gone(&self) -> bool {
         let a_moment_ago = Instant::now().checked_sub(STORE_TIMEOUT);
         a_moment_ago.is_some_and(|moment| self.0.gone_since(moment))

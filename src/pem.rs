@@ -36,7 +36,6 @@ pub struct TlsError {
 
 impl TlsError {
     /// The flag that names the file.
-    #[must_use]
     pub fn flag(&self) -> &'static str {
         self.flag
     }

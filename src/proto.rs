@@ -29,7 +29,6 @@ pub struct Service {
 }
 
 /// Every service of the proto.
-#[must_use]
 pub fn services() -> Vec<Service> {
     // The descriptors are the build's own; without them there would be no code to serve either.
     let descriptors = FileDescriptorSet::decode(FILE_DESCRIPTOR_SET).unwrap_or_default();
@@ -46,7 +45,6 @@ pub fn services() -> Vec<Service> {
 }
 
 /// The full names of all services.
-#[must_use]
 pub fn service_names() -> Vec<String> {
     services().into_iter().map(|service| service.name).collect()
 }

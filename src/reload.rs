@@ -64,7 +64,6 @@ impl<T> Reloaded<T> {
     }
 
     /// The value in use.
-    #[must_use]
     pub fn get(&self) -> Arc<T> {
         self.current.load_full()
     }

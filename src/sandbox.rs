@@ -94,7 +94,6 @@ struct Shared {
 impl OnboardFlow {
     /// An API that accepts this key, as `Authorization: Token <key>` and as `Bearer <key>`. Real
     /// keys are 40 hex digits; any other text that holds no space works as well.
-    #[must_use]
     pub fn new(token: SecretString) -> Self {
         Self(Arc::new(Shared {
             token,

@@ -80,7 +80,6 @@ pub struct Metrics {
 
 impl Metrics {
     /// All of them, at zero.
-    #[must_use]
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let calls = Calls::new(&mut registry);
@@ -108,7 +107,6 @@ impl Metrics {
     }
 
     /// Those of a ledger, from now on.
-    #[must_use]
     pub fn ledger(&self) -> LedgerMetrics {
         let registry = self.registry.write();
         let mut registry = registry.unwrap_or_else(PoisonError::into_inner);

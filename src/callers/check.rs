@@ -28,7 +28,6 @@ pub enum Answer<'a> {
 
 impl Rules {
     /// What the rules say to this question.
-    #[must_use]
     pub fn answer(&self, question: &Question) -> Answer<'_> {
         let Some(entry) = self.entry(&question.caller).map(Arc::as_ref) else {
             return Answer::NotListed;
@@ -51,7 +50,6 @@ impl Rules {
 
 impl Answer<'_> {
     /// Whether the caller may.
-    #[must_use]
     pub fn is_yes(&self) -> bool {
         matches!(self, Self::Allowed(_))
     }

@@ -63,13 +63,11 @@ impl Pattern {
     }
 
     /// Whether a name is one of these.
-    #[must_use]
     pub fn matches(&self, name: &Name) -> bool {
         self.kinds.contains(&name.kind) && self.text.matches(name)
     }
 
     /// The one name that it is for, unless a `*` makes it a pattern of many, or the kind is open.
-    #[must_use]
     pub fn exact(&self) -> Option<Name> {
         match (self.kinds, &self.text) {
             (&[kind], Text::Exact(text)) => Some(Name {

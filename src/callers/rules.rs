@@ -114,14 +114,12 @@ impl Rules {
     }
 
     /// Whether every caller that is identified may call.
-    #[must_use]
     pub fn are_open(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// The caller with these names, called by the first that an entry is for; or none, if it may not
     /// call. An entry of exactly this name goes before a pattern.
-    #[must_use]
     pub fn admit(self: &Arc<Self>, names: &[Name]) -> Option<Caller> {
         let caller = |name: &Name, entry: Option<&Arc<Entry>>| Caller {
             name: name.text.clone(),
@@ -157,7 +155,6 @@ impl Rules {
 
 impl Entry {
     /// What it may use of so many calls a day, where it has a share.
-    #[must_use]
     pub fn allotment(&self, daily: u64) -> Option<Allotment> {
         Some(Allotment {
             owner: Owner::Caller(Arc::clone(&self.name)),
@@ -195,7 +192,6 @@ impl Caller {
 
     /// The calls of the day that it may use, where the day is divided: those of its first entry with a
     /// share, or those of all that have none.
-    #[must_use]
     pub fn allotment(&self, daily: u64) -> Option<Allotment> {
         let others = || Allotment {
             owner: Owner::Others,
@@ -211,13 +207,11 @@ impl Caller {
     }
 
     /// Whether it was admitted by these rules.
-    #[must_use]
     pub fn is_held_to(&self, rules: &Arc<Rules>) -> bool {
         Arc::ptr_eq(&self.rules, rules)
     }
 
     /// What its metrics call it: by the entry that it was found by, where that is one of a file's.
-    #[must_use]
     pub fn label(&self) -> Option<&Arc<str>> {
         let (_, entry) = self.grants.first()?;
         entry.is_named.then_some(&entry.name)

@@ -107,7 +107,6 @@ pub enum ImportFormat {
 
 impl ImportConfig {
     /// The format of a file: what was said, or what its name says.
-    #[must_use]
     pub fn format_of(&self, file: &Path) -> ImportFormat {
         let is = |path: &Path, wanted: &str| {
             let extension = path.extension();

@@ -19,7 +19,6 @@ pub struct Keys {
 
 impl Keys {
     /// One for all sites.
-    #[must_use]
     pub fn one(token: SecretString) -> Self {
         Self {
             default: Some(token),

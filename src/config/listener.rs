@@ -58,7 +58,6 @@ pub(super) struct TlsArgs {
 }
 
 /// The CPUs that the container is granted: its cgroup's quota (v1 and v2) and CPU affinity.
-#[must_use]
 pub fn granted_cpus() -> usize {
     thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }

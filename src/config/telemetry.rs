@@ -208,7 +208,6 @@ impl Effective {
     }
 
     /// As JSON.
-    #[must_use]
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).unwrap_or_default()
     }

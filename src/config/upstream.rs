@@ -107,7 +107,6 @@ pub struct UpstreamConfig {
 
 impl UpstreamConfig {
     /// An upstream at this address; all else is as the flags say when nobody gives them.
-    #[must_use]
     pub fn new(base_url: Url, credentials: Credentials) -> Self {
         Self {
             base_url,

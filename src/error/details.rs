@@ -29,7 +29,6 @@ const VIOLATION_TEXT_LIMIT: usize = 256;
 impl Error {
     /// The status that a caller gets for a call that meant to do this, as far as it got to mean
     /// anything.
-    #[must_use]
     pub fn to_status(&self, request_id: &str, intent: Option<Intent>) -> Status {
         let row = self.kind.row();
         let message = message(self, intent);

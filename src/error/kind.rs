@@ -219,7 +219,6 @@ impl Answer {
     ];
 
     /// What an HTTP status says, or `None` for a 2xx, where the body decides.
-    #[must_use]
     pub fn of_status(status: StatusCode, effect: Effect, key_holder: KeyHolder) -> Option<Self> {
         Some(match status.as_u16() {
             200..=299 => return None,

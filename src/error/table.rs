@@ -70,7 +70,6 @@ pub enum Limit {
 
 impl Kind {
     /// The row of the table.
-    #[must_use]
     pub fn row(self) -> Row {
         match self {
             Self::Refused(refusal) => refusal.row(),

@@ -16,7 +16,6 @@ pub enum Write {
 
 impl Write {
     /// The value under `write` in the metadata of `google.rpc.ErrorInfo`.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::NotSent => "not_sent",
@@ -38,7 +37,6 @@ pub enum Sent {
 
 impl Sent {
     /// What can be said of the write.
-    #[must_use]
     pub fn write(self) -> Write {
         match self {
             Self::No => Write::NotSent,

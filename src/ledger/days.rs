@@ -38,7 +38,6 @@ pub struct Known {
 
 impl Ledger {
     /// The account of an API key, or of a share of its calls.
-    #[must_use]
     pub fn account(parts: &[&[u8]]) -> Account {
         seal::hashed(parts)
     }

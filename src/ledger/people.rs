@@ -122,7 +122,6 @@ impl Ledger {
 
 impl Entry {
     /// Whether a person means it: by its ID, by the whole request id, or by the beginning of that.
-    #[must_use]
     pub fn is_named(&self, id: &str) -> bool {
         let whole_id = hashed(&[id.as_bytes()]);
         id == self.id

@@ -57,7 +57,6 @@ impl Reservation {
     }
 
     /// The call of the day that was taken with it.
-    #[must_use]
     pub fn taken(&self) -> Option<Taken> {
         self.taken
     }

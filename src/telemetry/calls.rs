@@ -131,7 +131,6 @@ impl Calls {
     }
 
     /// The handles of the method with this path, which starts with a slash.
-    #[must_use]
     pub fn method(&self, path: &str) -> &Arc<Method> {
         self.methods
             .iter()

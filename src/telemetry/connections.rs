@@ -45,7 +45,6 @@ impl Closed {
     ];
 
     /// The value of a label.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::InOrder => "in_order",
@@ -119,7 +118,6 @@ impl Connections {
     }
 
     /// Those of the worker with this number.
-    #[must_use]
     pub fn of_worker(&self, index: usize) -> WorkerConnections {
         WorkerConnections {
             open: self.open.get_or_create_owned(&[("worker", index)]),
@@ -147,7 +145,6 @@ impl Connections {
 
 impl WorkerConnections {
     /// Connections now.
-    #[must_use]
     pub fn open(&self) -> i64 {
         self.open.get()
     }

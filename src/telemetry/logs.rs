@@ -37,7 +37,6 @@ pub struct LogControl(reload::Handle<Targets, Registry>);
 
 impl LogControl {
     /// What is logged, in the syntax of `--log`.
-    #[must_use]
     pub fn get(&self) -> String {
         self.0.with_current(ToString::to_string).unwrap_or_default()
     }

@@ -25,7 +25,6 @@ pub enum Secret {
 
 impl Secret {
     /// The value of a label, and what the log calls it.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Token => "token",

@@ -81,7 +81,6 @@ impl UpstreamMetrics {
     }
 
     /// The handles for attempts at this server.
-    #[must_use]
     pub fn attempts(&self, server: &Url) -> Attempts {
         let address = server.host_str().unwrap_or_default().to_owned();
         let port = server.port_or_known_default().unwrap_or_default();
@@ -117,7 +116,6 @@ impl UpstreamMetrics {
     }
 
     /// Whether a reply is to be asked for fields that the gateway doesn't know.
-    #[must_use]
     pub fn samples_fields(&self) -> bool {
         self.unknown_fields.samples()
     }
