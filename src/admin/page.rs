@@ -21,7 +21,6 @@ use crate::ledger::Entry;
 
 /// Longest wait for the ledger.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Writes that are listed.
 const LISTED: usize = 50;
 
 /// No script, nothing from elsewhere, in no frame.
@@ -52,7 +51,6 @@ enum Unknown {
     Writes(Vec<Entry>),
 }
 
-/// The page.
 pub(super) async fn page(
     State(admin): State<Admin>,
     Extension(minutes): Extension<Minutes>,

@@ -137,7 +137,6 @@ impl Rules {
             .find_map(|name| Some(caller(name, Some(self.entry(name)?))))
     }
 
-    /// The entry for a name.
     pub(super) fn entry(&self, name: &Name) -> Option<&Arc<Entry>> {
         let matching = self
             .entries

@@ -146,7 +146,6 @@ pub(super) fn timeout(text: &str) -> Checked<Duration> {
     }
 }
 
-/// A number in this range.
 fn number<T: FromStr + PartialOrd>(text: &str, range: impl RangeBounds<T>) -> Option<T> {
     text.parse().ok().filter(|number| range.contains(number))
 }
@@ -163,17 +162,14 @@ pub(super) fn choice<T: ValueEnum>(text: &str) -> Checked<T> {
     T::from_str(text, false).map_err(|_| "must be one of the values that --help names")
 }
 
-/// A number of attempts.
 pub(super) fn attempts(text: &str) -> Checked<u32> {
     number(text, 1..=10).ok_or("must be a number from 1 to 10")
 }
 
-/// A number of connections that are kept ready.
 pub(super) fn warm_connections(text: &str) -> Checked<usize> {
     number(text, ..=16).ok_or("must be a number from 0 to 16")
 }
 
-/// A number of calls.
 pub(super) fn quota(text: &str) -> Checked<u64> {
     number(text, 1..).ok_or("must be a number above zero")
 }

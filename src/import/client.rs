@@ -32,7 +32,6 @@ const TIMEOUT: Duration = Duration::from_secs(90);
 /// The wait where a failure doesn't say how long.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// A caller of one RPC.
 #[derive(Debug)]
 pub(super) struct Client {
     grpc: Grpc<Channel>,
@@ -104,7 +103,6 @@ impl Client {
         })
     }
 
-    /// Sends one request.
     pub(super) async fn send(&self, request: Bytes) -> Answer {
         let mut grpc = self.grpc.clone();
         let mut request = Request::new(request);

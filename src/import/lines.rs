@@ -27,7 +27,6 @@ pub(super) enum Line {
     TooLong,
 }
 
-/// The lines of a file.
 pub(super) struct Lines {
     reader: Box<dyn BufRead + Send>,
     /// The number of the last line that was read.

@@ -21,7 +21,6 @@ use crate::{
 /// The namespace of the ids that are made of rows.
 const NAMESPACE: Uuid = Uuid::from_u128(0x6f6e_626f_6172_6466_6c6f_775f_696d_7074);
 
-/// One RPC.
 #[derive(Clone, Debug)]
 pub(super) struct Rpc {
     /// Its path, as HTTP/2 has it.
@@ -42,7 +41,6 @@ struct Checked {
 }
 
 impl Rpc {
-    /// The RPC for a resource.
     pub(super) fn of(resource: ImportResource, operation: ImportOperation) -> Result<Self, Source> {
         use {ImportOperation as Do, ImportResource as Of};
 

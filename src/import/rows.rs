@@ -20,7 +20,6 @@ pub(super) fn unreadable(error: &std::io::Error) -> String {
     format!("can't be read: {error}")
 }
 
-/// A row of a file.
 #[derive(Debug)]
 pub(super) struct Row<T = Value> {
     /// The line on which it begins.
@@ -44,7 +43,6 @@ impl<T> Row<T> {
     }
 }
 
-/// The rows of a file.
 pub(super) struct Rows {
     texts: Texts,
     /// Of CSV: what its header says.
@@ -102,7 +100,6 @@ impl Rows {
     }
 }
 
-/// The texts of rows.
 struct Texts {
     lines: Lines,
     /// Lines that were read for a row that they turned out not to belong to.

@@ -87,7 +87,6 @@ impl Tally {
         }
     }
 
-    /// So many rows are to come.
     pub(super) fn expect(&mut self, rows: u64) {
         self.bar.set_length(rows);
     }

@@ -6,7 +6,6 @@ use sqlx::{Error, Row as _, any::AnyRow, query};
 
 use super::{Failure, ID_BEGINS, Ledger, State, millis, seal::hashed, time};
 
-/// Rows that a list has at most.
 const LISTED: i64 = 10_000;
 /// Days whose counts are kept.
 const DAYS: i64 = 7;

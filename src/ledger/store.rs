@@ -95,7 +95,6 @@ pub(super) enum Reserved {
     No(Row),
 }
 
-/// A row that is there.
 pub(super) struct Row {
     pub(super) request: Vec<u8>,
     token: i64,

@@ -60,7 +60,6 @@ impl Seen {
         })
     }
 
-    /// Opens the admin port.
     pub(crate) async fn show(
         &self,
         address: SocketAddr,

@@ -23,7 +23,6 @@ pub(super) struct Operation {
     pub(super) success: fn(&Sent, Taken) -> Answer,
 }
 
-/// A field, and what it has to be.
 pub(super) struct Field {
     name: &'static str,
     need: Need,

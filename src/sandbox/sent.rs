@@ -15,12 +15,10 @@ impl Sent {
         self.0.get(name).map_or("null", |value| value.get())
     }
 
-    /// A text.
     pub(super) fn text(&self, name: &str) -> String {
         serde_json::from_str(self.json(name)).unwrap_or_default()
     }
 
-    /// Unix seconds.
     pub(super) fn seconds(&self, name: &str) -> Option<i64> {
         self.json(name).parse().ok()
     }

@@ -27,7 +27,6 @@ const OTHER: &str = "_OTHER";
 /// One reply in so many is looked at, the first one among them: an API that has grown has in all of them.
 const SAMPLE: u32 = 64;
 
-/// Unknown fields by path.
 #[derive(Clone, Debug, Default)]
 pub(super) struct UnknownFields {
     family: Family<[(&'static str, String); 1], Counter>,
@@ -51,7 +50,6 @@ impl UnknownFields {
         self.replies.fetch_add(1, Relaxed).is_multiple_of(SAMPLE)
     }
 
-    /// Counts a field.
     pub(super) fn seen(&self, path: &str) {
         let path = safe(path).unwrap_or_else(|| OTHER.to_owned());
         let mut by_path = self.by_path.lock().unwrap_or_else(PoisonError::into_inner);

@@ -140,7 +140,6 @@ struct Handles {
     server: Server,
 }
 
-/// The histogram of one kind of answer.
 #[derive(Debug)]
 struct Answered {
     target: Target,
