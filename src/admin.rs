@@ -159,11 +159,11 @@ impl Connections {
     }
 }
 
-async fn in_time(request: axum::extract::Request, next: Next) -> Result<Response, Infallible> {
+async fn in_time(request: axum::extract::Request, next: Next) -> Response {
     let answer = timeout(HEALTH_TIMEOUT, next.run(request)).await;
-    Ok(answer.unwrap_or_else(|_late| {
+    answer.unwrap_or_else(|_late| {
         Status::deadline_exceeded("The message did not arrive within 5 s.").into_http()
-    }))
+    })
 }
 
 async fn converse(stream: TcpStream, router: Router) {

@@ -4,10 +4,7 @@
 //! A browser on this machine comes from this machine too. A page of another site gives itself away by
 //! its `Origin`, or, where its name was made to lead here (DNS rebinding), by that name as the `Host`.
 
-use std::{
-    convert::Infallible,
-    net::{IpAddr, SocketAddr},
-};
+use std::net::{IpAddr, SocketAddr};
 
 use axum::{
     extract::{FromRequestParts, Request},
@@ -47,12 +44,12 @@ fn refused<T>(why: &'static str) -> Result<T, (StatusCode, &'static str)> {
 }
 
 /// Turns away what a page of any site asks for by script. The port has no pages that would.
-pub(super) async fn pages(request: Request, next: Next) -> Result<Response, Infallible> {
+pub(super) async fn pages(request: Request, next: Next) -> Response {
     if request.headers().contains_key(ORIGIN) {
         let why = "no page of a browser may ask this\n";
-        return Ok((StatusCode::FORBIDDEN, why).into_response());
+        return (StatusCode::FORBIDDEN, why).into_response();
     }
-    Ok(next.run(request).await)
+    next.run(request).await
 }
 
 /// The name that the request is for, without its port: HTTP/2 has it in the URI.

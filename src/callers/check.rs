@@ -1,6 +1,6 @@
 //! `onboardflow-gateway callers check`: what a file means, before a gateway reads it.
 
-use std::{fmt, sync::Arc};
+use std::fmt;
 
 use super::{Entry, Name, Rules};
 
@@ -29,18 +29,12 @@ pub enum Answer<'a> {
 impl Rules {
     /// What the rules say to this question.
     pub fn answer(&self, question: &Question) -> Answer<'_> {
-        let Some(entry) = self.entry(&question.caller).map(Arc::as_ref) else {
+        let Some(entry) = self.entry(&question.caller) else {
             return Answer::NotListed;
         };
-        let may = question
-            .method
-            .as_ref()
-            .is_none_or(|method| entry.may_call(method))
-            && question
-                .site
-                .as_ref()
-                .is_none_or(|site| entry.may_use(site));
-        if may {
+        let (method, site) = (question.method.as_ref(), question.site.as_ref());
+        let may_call = method.is_none_or(|method| entry.may_call(method));
+        if may_call && site.is_none_or(|site| entry.may_use(site)) {
             Answer::Allowed(entry)
         } else {
             Answer::NotThis(entry)
