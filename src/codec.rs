@@ -5,6 +5,7 @@
 
 use std::marker::PhantomData;
 
+use bytes::BufMut as _;
 use prost::Message;
 use tonic::{
     Status,
@@ -55,10 +56,9 @@ impl<T: Message> Encoder for Exactly<T> {
     type Error = Status;
 
     fn encode(&mut self, message: T, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        buffer.reserve(message.encoded_len());
-        message
-            .encode(buffer)
-            .map_err(|error| Status::internal(error.to_string()))
+        // Counts the message's length once. To reserve and to encode would each count it.
+        buffer.put_slice(&message.encode_to_vec());
+        Ok(())
     }
 
     fn buffer_settings(&self) -> BufferSettings {

@@ -93,8 +93,11 @@ impl Names {
     pub fn can_be_answered_by(&self, reply: &[(&str, &str)]) -> bool {
         self.0.iter().all(|(asked, id)| {
             let named = reply.iter().find(|(what, _)| what == asked);
-            let (id, named) = (id.trim(), named.map_or("", |(_, id)| id.trim()));
-            id.is_empty() || named.is_empty() || id == named
+            let named = named.map_or("", |(_, id)| id);
+            id == named || {
+                let (id, named) = (id.trim(), named.trim());
+                id.is_empty() || named.is_empty() || id == named
+            }
         })
     }
 }

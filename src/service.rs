@@ -129,18 +129,25 @@ impl Service {
             )
     }
 
-    /// Takes the request apart before the future begins, which would hold all of it to its end.
+    /// Encodes before the future begins, which would hold the request to its end. For the same reason, what it
+    /// holds is borrowed: what is moved on has a place in it twice.
     fn call<Op: Operation>(
         &self,
         mut request: Request<Op::Request>,
     ) -> impl Future<Output = Result<Response<Op::Response>, Status>> {
         let context = request.extensions_mut().remove::<Context>();
-        let message = request.into_inner();
+        let call = Op::encode(request.into_inner());
         async move {
-            let context = context.ok_or_else(|| {
-                Error::new(Loss::Internal(Sent::No)).because("call without a context")
-            })?;
-            let outcome = self.upstream.call::<Op>(message, &context).await?;
+            let Some(context) = &context else {
+                let error = Error::new(Loss::Internal(Sent::No));
+                return Err(error.because("call without a context").into());
+            };
+            context.progress.intends(Op::INTENT);
+            let call = match call {
+                Ok(ref call) => call,
+                Err(error) => return Err(error.into()),
+            };
+            let outcome = self.upstream.call::<Op>(call, context).await?;
             let mut response = Response::new(outcome.message);
             if outcome.origin == Origin::EarlierCall {
                 let replayed = MetadataValue::from_static("true");

@@ -11,11 +11,11 @@ macro_rules! responses {
                 field_paths: $crate::translate::rejection::FieldPaths,
             ) -> Result<Self, $crate::error::Error> {
                 let event = $crate::translate::envelope::decode(reply, effect, field_paths, $event)?;
-                Ok(Self { event })
+                Ok(Self { event: event.map(Box::new) })
             }
 
             fn names(&self) -> [(&'static str, &str); 2] {
-                self.event.as_ref().map($names).unwrap_or_default()
+                self.event.as_deref().map($names).unwrap_or_default()
             }
 
             fn unknown_fields(reply: &$crate::rest::Reply) -> Vec<String> {

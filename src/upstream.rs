@@ -30,7 +30,7 @@ use self::{
     credentials::{Key, KeyRing},
     http::Http,
     quota::{Counted, Quota},
-    repeats::Repeats,
+    repeats::{Before, Repeats},
     retry::{Backoff, Budget},
 };
 use crate::{
@@ -123,18 +123,16 @@ impl Upstream {
         }
     }
 
-    /// Makes one call: encode, authorize, send, decode. One that names itself is sent once.
+    /// Makes one call: authorize, send, decode. One that names itself is sent once.
     pub async fn call<Op: Operation>(
         &self,
-        request: Op::Request,
+        call: &Call,
         context: &Context,
     ) -> Result<Outcome<Op::Response>, Error> {
-        context.progress.intends(Op::INTENT);
-        let call = Op::encode(request)?;
         // Here, as the site is known for the first time.
         context.check_caller(&call.site_key)?;
         let key = self.shared.keys.for_call(context, &call.site_key)?;
-        self.once::<Op>(&call, &key, context).await
+        self.once::<Op>(call, &key, context).await
     }
 
     /// Sends a call, with what is known of it where it is a repeat.
@@ -145,22 +143,32 @@ impl Upstream {
         context: &Context,
         counted: Option<Counted<'_>>,
     ) -> Result<Op::Response, Error> {
+        if !Op::INTENT.effect.may_repeat() {
+            return self.exchange::<Op>(call, key, context, counted, None).await;
+        }
         let repeats = &self.shared.repeats;
-        let may_repeat = Op::INTENT.effect.may_repeat();
-        let before = may_repeat.then(|| repeats.before(call, context)).flatten();
-        let effect = Op::INTENT.effect;
-        let ended = match self.most_attempts(context, before) {
-            Ok(most) => {
-                let ended = self.attempt(call, key, effect, context, counted, most);
-                let ended = ended.await;
-                ended.and_then(|answered| self.read::<Op>(call, key, answered))
-            }
-            Err(error) => Err(error),
-        };
-        if let (Err(error), true) = (&ended, may_repeat) {
+        let before = repeats.before(call, context);
+        let ended = self.exchange::<Op>(call, key, context, counted, before);
+        let ended = ended.await;
+        if let Err(error) = &ended {
             repeats.failed(call, context, error, before);
         }
         ended
+    }
+
+    async fn exchange<Op: Operation>(
+        &self,
+        call: &Call,
+        key: &Key,
+        context: &Context,
+        counted: Option<Counted<'_>>,
+        before: Option<Before>,
+    ) -> Result<Op::Response, Error> {
+        let most = self.most_attempts(context, before)?;
+        let effect = Op::INTENT.effect;
+        let ended = self.attempt(call, key, effect, context, counted, most);
+        let answered = ended.await?;
+        self.read::<Op>(call, key, answered)
     }
 
     /// The response in a reply, if it is this call's.

@@ -71,7 +71,7 @@ type Answering = BoxFuture<'static, Result<Answered, Infallible>>;
 
 impl<S> Service<Arrived> for AccessLog<S>
 where
-    S: Service<Inbound, Response = Answered, Error = Infallible, Future = Answering>,
+    S: Service<Box<Inbound>, Response = Answered, Error = Infallible, Future = Answering>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -97,11 +97,11 @@ where
                 peer: peer.address,
                 started,
             }),
-            answering: self.inner.call(Inbound {
+            answering: self.inner.call(Box::new(Inbound {
                 request,
                 peer,
                 context,
-            }),
+            })),
         }
     }
 }

@@ -22,7 +22,7 @@ pub(super) struct Arrived {
     pub(super) peer: Arc<Peer>,
 }
 
-/// A call, once it has a context.
+/// A call, once it has a context. Boxed on its way through the layers, as each moves it.
 #[derive(Debug)]
 pub(super) struct Inbound {
     pub(super) request: Request<Incoming>,

@@ -47,9 +47,9 @@ pub(super) struct Deadline<S> {
     times: DeadlineLayer,
 }
 
-impl<S> Service<Inbound> for Deadline<S>
+impl<S> Service<Box<Inbound>> for Deadline<S>
 where
-    S: Service<Inbound, Response = Response<Body>>,
+    S: Service<Box<Inbound>, Response = Response<Body>>,
     S::Error: Into<Error>,
     S::Future: Send + 'static,
 {
@@ -61,7 +61,7 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, mut call: Inbound) -> Self::Future {
+    fn call(&mut self, mut call: Box<Inbound>) -> Self::Future {
         let Ok(timeout) = grpc_timeout(call.request.headers()) else {
             let error = Error::new(Refusal::InvalidRequest).saying("grpc-timeout is malformed");
             return Box::pin(async { Err(error) });

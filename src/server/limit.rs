@@ -46,7 +46,7 @@ pub(super) struct Limit<S> {
     layer: LimitLayer,
 }
 
-impl<S> Service<Inbound> for Limit<S>
+impl<S> Service<Box<Inbound>> for Limit<S>
 where
     S: Service<Request<Body>, Response = Response<Body>> + Clone + Send + 'static,
     S::Error: Into<Error>,
@@ -60,13 +60,16 @@ where
         self.inner.poll_ready(cx).map_err(Into::into)
     }
 
-    fn call(&mut self, call: Inbound) -> Self::Future {
+    fn call(&mut self, call: Box<Inbound>) -> Self::Future {
         let Self { mut inner, layer } = self.clone();
+        let holder = holder(&call);
+        let Inbound {
+            request, context, ..
+        } = *call;
+        let (mut parts, mut body) = request.into_parts();
+        parts.extensions.insert(context);
         Box::pin(async move {
-            let holder = holder(&call);
-            let (mut parts, body) = call.request.into_parts();
-            parts.extensions.insert(call.context);
-            let body = layer.messages.whole(body, &holder).await?;
+            let body = layer.messages.whole(&mut body, &holder).await?;
             let place = layer.places.take(holder, 1).map_err(refused)?;
             let answer = inner.call(Request::from_parts(parts, body));
             let answer = answer.await.map_err(Into::into)?;

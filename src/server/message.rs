@@ -50,7 +50,7 @@ impl Messages {
     }
 
     /// A body that holds all of a call's message.
-    pub(super) async fn whole(&self, body: Incoming, holder: &For) -> Result<Body, Error> {
+    pub(super) async fn whole(&self, body: &mut Incoming, holder: &For) -> Result<Body, Error> {
         let read = timeout(ARRIVAL, self.read(body, holder)).await;
         let bytes = read.unwrap_or_else(|_late| {
             let error = Error::new(Loss::DeadlineExceeded(Sent::No));
@@ -59,12 +59,11 @@ impl Messages {
         Ok(Body::new(Whole::new(bytes)))
     }
 
-    async fn read(&self, body: Incoming, holder: &For) -> Result<Bytes, Error> {
-        let mut body = pin!(body);
+    async fn read(&self, body: &mut Incoming, holder: &For) -> Result<Bytes, Error> {
         let mut message = Message::default();
         let mut place: Option<Place> = None;
         while !body.is_end_stream() {
-            let mut next = pin!(poll_fn(|cx| body.as_mut().poll_frame(cx)));
+            let mut next = pin!(poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)));
             let frame = if let Some(frame) = next.as_mut().now_or_never() {
                 frame
             } else {

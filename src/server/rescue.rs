@@ -13,6 +13,7 @@ use std::{
 
 use futures_util::{FutureExt as _, future::BoxFuture};
 use http::{HeaderValue, Response};
+use http_body::Body as _;
 use tonic::{Code, Status, body::Body};
 use tower::{Layer, Service};
 
@@ -48,9 +49,9 @@ pub(super) struct Rescue<S> {
     callers: Arc<Callers>,
 }
 
-impl<S> Service<Inbound> for Rescue<S>
+impl<S> Service<Box<Inbound>> for Rescue<S>
 where
-    S: Service<Inbound, Response = Response<Body>, Error = Error> + Clone + Send + 'static,
+    S: Service<Box<Inbound>, Response = Response<Body>, Error = Error> + Clone + Send + 'static,
     S::Future: Send + 'static,
 {
     type Response = Answered;
@@ -62,7 +63,7 @@ where
         self.inner.poll_ready(cx).map(|_| Ok(()))
     }
 
-    fn call(&mut self, call: Inbound) -> Self::Future {
+    fn call(&mut self, call: Box<Inbound>) -> Self::Future {
         match self.identify(&call) {
             Ok(caller) => self.answer(call, Ok(caller)),
             Err(Unidentified::Refused(turned)) => self.answer(call, Err(turned)),
@@ -81,7 +82,7 @@ where
 
 impl<S> Rescue<S>
 where
-    S: Service<Inbound, Response = Response<Body>, Error = Error>,
+    S: Service<Box<Inbound>, Response = Response<Body>, Error = Error>,
     S::Future: Send + 'static,
 {
     fn identify(&self, call: &Inbound) -> Result<Option<Arc<Caller>>, Unidentified> {
@@ -91,7 +92,7 @@ where
     /// The answer to the call of a caller that was identified, or could not be.
     fn answer(
         &mut self,
-        mut call: Inbound,
+        mut call: Box<Inbound>,
         identified: Result<Option<Arc<Caller>>, TurnedAway>,
     ) -> BoxFuture<'static, Result<Answered, Infallible>> {
         let turned = identified.map(|caller| call.context.caller = caller).err();
@@ -145,6 +146,10 @@ where
 
 /// The response, unless it is a failure: then its status.
 fn failure(mut response: Response<Body>) -> Result<Response<Body>, Status> {
+    // A status that is known before any message is all that there is.
+    if !response.body().is_end_stream() {
+        return Ok(response);
+    }
     // tonic leaves the status that it made a response of in the extensions. The generated code, for
     // a method that it doesn't know, writes the headers alone.
     let status = response

@@ -281,7 +281,7 @@ fn names(event: &CustomerEvent) -> [(&'static str, &str); 2] {
     [("customer", id), ("user", user)]
 }
 
-fn customer_event(event: Event<Meta<EventDataJson>>) -> Result<CustomerEvent, Error> {
+fn customer_event(event: Box<Event<Meta<EventDataJson>>>) -> Result<CustomerEvent, Error> {
     Ok(CustomerEvent {
         id: event.id.map(|id| id.0).unwrap_or_default(),
         event_provider: event.event_provider.unwrap_or_default(),

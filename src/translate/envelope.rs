@@ -23,11 +23,11 @@ use crate::{
 const MAX_UNKNOWN: usize = 16;
 const MAX_UNKNOWN_PATH: usize = 256;
 
-/// The envelope. Any field may be missing or null.
+/// The envelope. Any field may be missing or null. The event is boxed, as it is moved often.
 #[derive(Debug, Deserialize)]
 struct Envelope<M> {
     success: Option<bool>,
-    data: Option<Event<M>>,
+    data: Option<Box<Event<M>>>,
 }
 
 /// The event in an envelope, with what it is about: [`Meta`], or what a caller sent.
@@ -48,7 +48,7 @@ pub(super) struct Event<M> {
 }
 
 /// Makes a message of an event.
-pub(super) type Read<M, E> = fn(Event<M>) -> Result<E, Error>;
+pub(super) type Read<M, E> = fn(Box<Event<M>>) -> Result<E, Error>;
 
 /// An event's id.
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -99,7 +99,7 @@ pub(super) fn open<M: DeserializeOwned>(
     reply: &Reply,
     effect: Effect,
     field_paths: rejection::FieldPaths,
-) -> Result<Option<Event<M>>, Error> {
+) -> Result<Option<Box<Event<M>>>, Error> {
     let says_nothing = reply.ending == Ending::Complete && reply.body.is_empty();
     if reply.status.is_success() && says_nothing && !effect.answers_with_event() {
         return Ok(None);

@@ -165,7 +165,7 @@ fn names(event: &RecordedEvent) -> [(&'static str, &str); 2] {
 }
 
 /// The reply has no session, and its `event_meta` is what the caller sent as `meta`.
-fn recorded_event(event: Event<FromJson>) -> Result<RecordedEvent, Error> {
+fn recorded_event(event: Box<Event<FromJson>>) -> Result<RecordedEvent, Error> {
     Ok(RecordedEvent {
         id: event.id.map(|id| id.0).unwrap_or_default(),
         event_provider: event.event_provider.unwrap_or_default(),

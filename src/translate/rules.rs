@@ -8,7 +8,7 @@ use crate::error::Violation;
 
 /// A text that has to say something.
 pub(super) fn text(field: &'static str, value: &str, found: &mut Vec<Violation>) {
-    if value.trim().is_empty() {
+    if value.chars().all(char::is_whitespace) {
         found.push(Violation::new(field, "is required, and may not be blank"));
     }
 }

@@ -260,7 +260,7 @@ fn names(event: &SubscriptionEvent) -> [(&'static str, &str); 2] {
     ]
 }
 
-fn subscription_event(event: Event<Meta<EventDataJson>>) -> Result<SubscriptionEvent, Error> {
+fn subscription_event(event: Box<Event<Meta<EventDataJson>>>) -> Result<SubscriptionEvent, Error> {
     Ok(SubscriptionEvent {
         id: event.id.map(|id| id.0).unwrap_or_default(),
         event_provider: event.event_provider.unwrap_or_default(),

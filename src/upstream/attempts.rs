@@ -16,7 +16,7 @@ use super::{
 use crate::{
     context::{Arrival, Context},
     error::{Error, Loss, Refusal, Sent},
-    rest::{Call, Effect, Reply},
+    rest::{Call, Effect, Ending, Reply},
 };
 
 /// A call that was answered.
@@ -156,6 +156,11 @@ impl Upstream {
         most: u32,
         reserved: Option<Reservation<'_>>,
     ) -> Decision {
+        // Nearly always. A decision takes the clock and a random number.
+        if matches!(ended, Ok(reply) if reply.status.is_success() && reply.ending != Ending::CutShort)
+        {
+            return Decision::Final(Why::Unsafe);
+        }
         let shared = &*self.shared;
         let (reached, outcome) = retry::outcome(ended);
         let means = Means {

@@ -23,14 +23,14 @@ use super::{
     dial::Dialer,
     evidence::{Claim, Evidence, Silence},
     failure::{Failure, Fault, Reached},
-    pool::{Channel, Exclusive, Lease, Origin, Pool},
+    pool::{Channel, Exclusive, Origin, Part, Pool},
     reply,
     socket::Socket,
     time::within,
 };
 use crate::{
     config::UpstreamConfig,
-    context::{Context, Progress, REQUEST_ID},
+    context::{Context, REQUEST_ID},
     error::Source,
     rest::{Call, Ending, Reply},
     telemetry::{Attempt, OutwardConnections},
@@ -58,6 +58,16 @@ pub(super) enum Share {
 pub(super) struct Http {
     target: Arc<Target>,
     pool: Arc<Pool>,
+}
+
+/// What an attempt has to do, and until when. Its parts are borrowed: a call holds all that is moved on to its
+/// futures, in each of them.
+struct Errand<'a> {
+    call: &'a Call,
+    key: &'a Key,
+    context: &'a Context,
+    attempt: &'a Attempt,
+    until: Option<Instant>,
 }
 
 /// What all requests have in common.
@@ -110,65 +120,89 @@ impl Http {
     ) -> Result<Reply, Failure> {
         loop {
             let lease = self.pool.lease().await.map_err(Failure::unconnected)?;
-            let until = match share {
-                Share::Whole => None,
-                Share::Half => Some(context.halfway()),
+            let errand = Errand {
+                call,
+                key,
+                context,
+                attempt,
+                until: match share {
+                    Share::Whole => None,
+                    Share::Half => Some(context.halfway()),
+                },
             };
-            let origin = lease.origin;
-            match self
-                .exchange(lease, call, key, context, attempt, until)
-                .await
-            {
+            let ended = match lease.channel {
+                Channel::Exclusive(connection) => self.alone(connection, errand).await,
+                Channel::Shared(part) => self.with_others(part, errand).await,
+            };
+            match ended {
                 // A kept connection that the server closed: the commonest failure in life, and no
                 // attempt at all, as nothing left. The pool runs out of them.
-                Err(failure) if failure.fault == Fault::Stale && origin == Origin::Kept => {}
+                Err(failure) if failure.fault == Fault::Stale && lease.origin == Origin::Kept => {}
                 ended => return ended,
             }
         }
     }
 
-    async fn exchange(
-        &self,
-        lease: Lease,
-        call: &Call,
-        key: &Key,
-        context: &Context,
-        attempt: &Attempt,
-        until: Option<Instant>,
-    ) -> Result<Reply, Failure> {
-        let request = self.target.request(call, key, context, attempt)?;
-        match lease.channel {
-            Channel::Exclusive(mut connection) => {
-                let silence = Silence::new(&self.pool, &connection.socket, None);
-                let response = exclusively(&mut connection, request, &context.progress, until);
-                let response = silence.ended(response.await)?;
-                let reply = self.read(response, &connection.socket, key, until).await;
-                if reply.ending == Ending::Complete {
-                    self.pool.keep(connection);
-                }
-                Ok(reply)
-            }
-            Channel::Shared {
-                mut sender,
-                socket,
-                user,
-            } => {
-                let request = self.target.for_http2(request);
-                let claim = Claim::new(&context.progress);
-                let silence = Silence::new(&self.pool, &socket, Some(&user));
-                let sent = within(until, pin!(sender.try_send_request(request))).await;
-                let sent = sent.ok_or_else(|| Failure::timed_out(Reached::Sent));
-                let sent = silence.ended(sent)?;
-                let response = sent.map_err(|failed| {
-                    let failure = claim.failed(failed);
-                    if failure.fault == Fault::Stale {
-                        self.pool.forget(&user);
-                    }
-                    failure
-                })?;
-                Ok(self.read(response, &socket, key, until).await)
-            }
+    /// On a connection that the request has for itself.
+    async fn alone(&self, mut connection: Exclusive, errand: Errand<'_>) -> Result<Reply, Failure> {
+        let silence = Silence::new(&self.pool, &connection.socket, None);
+        let sent = self.exclusively(&mut connection, &errand).await;
+        let reply = {
+            let mut response = silence.ended(sent)?;
+            self.read(&mut response, &connection.socket, &errand).await
+        };
+        if reply.ending == Ending::Complete {
+            self.pool.keep(connection);
         }
+        Ok(reply)
+    }
+
+    async fn exclusively(
+        &self,
+        connection: &mut Exclusive,
+        errand: &Errand<'_>,
+    ) -> Result<Response<Incoming>, Failure> {
+        let evidence = Evidence::new(&connection.socket, &errand.context.progress);
+        let lost = |fault, cause| Failure {
+            reached: evidence.reached(),
+            fault,
+            cause,
+        };
+        // hyper may not be done with one that was handed on just now.
+        if let Err(closed) = connection.sender.ready().await {
+            return Err(lost(Fault::Stale, closed.into()));
+        }
+        let request = self.target.request(errand)?;
+        // Its future is gone with this statement: what has not left by the next one never does.
+        let sending = pin!(connection.sender.try_send_request(request));
+        match within(errand.until, sending).await {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(failed)) => {
+                let fault = match evidence.reached() {
+                    Reached::Connected => Fault::Stale,
+                    Reached::Nothing | Reached::Sent | Reached::Head | Reached::Body => Fault::Lost,
+                };
+                Err(lost(fault, failed.into_error().into()))
+            }
+            None => Err(Failure::timed_out(evidence.reached())),
+        }
+    }
+
+    /// On a connection that carries other requests too.
+    async fn with_others(&self, mut part: Part, errand: Errand<'_>) -> Result<Reply, Failure> {
+        let request = self.target.for_http2(self.target.request(&errand)?);
+        let claim = Claim::new(&errand.context.progress);
+        let silence = Silence::new(&self.pool, &part.socket, Some(&part.user));
+        let sent = within(errand.until, pin!(part.sender.try_send_request(request))).await;
+        let sent = sent.ok_or_else(|| Failure::timed_out(Reached::Sent));
+        let mut response = silence.ended(sent)?.map_err(|failed| {
+            let failure = claim.failed(failed);
+            if failure.fault == Fault::Stale {
+                self.pool.forget(&part.user);
+            }
+            failure
+        })?;
+        Ok(self.read(&mut response, &part.socket, &errand).await)
     }
 
     /// An answer came that was another call's: the next one of every kept connection is suspect.
@@ -178,55 +212,21 @@ impl Http {
 
     async fn read(
         &self,
-        response: Response<Incoming>,
+        response: &mut Response<Incoming>,
         socket: &Socket,
-        key: &Key,
-        until: Option<Instant>,
+        errand: &Errand<'_>,
     ) -> Reply {
         socket.heard();
-        let (head, body) = response.into_parts();
         let limit = self.target.max_response_bytes;
-        let (body, ending) =
-            reply::read(&head.headers, body, limit, until, || socket.heard()).await;
+        let read = reply::read(response, limit, errand.until, || socket.heard());
+        let (body, ending) = read.await;
         Reply {
-            status: head.status,
-            retry_after: reply::retry_after(&head.headers),
+            status: response.status(),
+            retry_after: reply::retry_after(response.headers()),
             body,
             ending,
-            key_holder: key.holder,
+            key_holder: errand.key.holder,
         }
-    }
-}
-
-/// Sends a request on a connection of its own.
-async fn exclusively(
-    connection: &mut Exclusive,
-    request: Outgoing,
-    progress: &Progress,
-    until: Option<Instant>,
-) -> Result<Response<Incoming>, Failure> {
-    let evidence = Evidence::new(&connection.socket, progress);
-    let lost = |fault, cause| Failure {
-        reached: evidence.reached(),
-        fault,
-        cause,
-    };
-    // hyper may not be done with one that was handed on just now.
-    if let Err(closed) = connection.sender.ready().await {
-        return Err(lost(Fault::Stale, closed.into()));
-    }
-    // Its future is gone with this statement: what has not left by the next one never does.
-    let sent = within(until, pin!(connection.sender.try_send_request(request))).await;
-    match sent {
-        Some(Ok(response)) => Ok(response),
-        Some(Err(failed)) => {
-            let fault = match evidence.reached() {
-                Reached::Connected => Fault::Stale,
-                Reached::Nothing | Reached::Sent | Reached::Head | Reached::Body => Fault::Lost,
-            };
-            Err(lost(fault, failed.into_error().into()))
-        }
-        None => Err(Failure::timed_out(evidence.reached())),
     }
 }
 
@@ -264,13 +264,10 @@ impl Target {
     }
 
     /// A call's request, as HTTP/1.1 has it.
-    fn request(
-        &self,
-        call: &Call,
-        key: &Key,
-        context: &Context,
-        attempt: &Attempt,
-    ) -> Result<Outgoing, Failure> {
+    fn request(&self, errand: &Errand<'_>) -> Result<Outgoing, Failure> {
+        let Errand {
+            call, key, context, ..
+        } = errand;
         let mut request = Request::new(Full::new(call.body.clone().unwrap_or_default()));
         *request.method_mut() = call.method.clone();
         let path = self.path(&call.path).map_err(Failure::unconnected)?;
@@ -286,7 +283,7 @@ impl Target {
         }
         headers.insert(AUTHORIZATION, key.authorization.clone());
         headers.insert(REQUEST_ID, context.request_id.clone());
-        attempt.inject(headers);
+        errand.attempt.inject(headers);
         Ok(request)
     }
 

@@ -64,14 +64,28 @@ impl Upstream {
         key: &Key,
         context: &Context,
     ) -> Result<Outcome<Op::Response>, Error> {
-        let Some(id) = &call.request_id else {
-            let is_named = context.named_by == NamedBy::Caller;
-            if is_named && !Op::INTENT.effect.may_repeat() {
-                return self.recently::<Op>(call, key, context).await;
+        let is_named = context.named_by == NamedBy::Caller;
+        // Two of the three are boxed, as a call holds room for the largest.
+        match &call.request_id {
+            Some(id) => Box::pin(self.reserved::<Op>(id, call, key, context)).await,
+            None if is_named && !Op::INTENT.effect.may_repeat() => {
+                Box::pin(self.recently::<Op>(call, key, context)).await
             }
-            let sent = self.send::<Op>(call, key, context, None).await;
-            return sent.map(Outcome::fresh);
-        };
+            None => {
+                let sent = self.send::<Op>(call, key, context, None).await;
+                sent.map(Outcome::fresh)
+            }
+        }
+    }
+
+    /// Sends a call under a reservation of its name.
+    async fn reserved<Op: Operation>(
+        &self,
+        id: &str,
+        call: &Call,
+        key: &Key,
+        context: &Context,
+    ) -> Result<Outcome<Op::Response>, Error> {
         let Some(ledger) = &self.ledger else {
             return Err(Error::new(Refusal::LedgerOff));
         };

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use self::kept::Kept;
-pub(super) use self::lease::{Channel, Exclusive, Lease, Origin, User};
+pub(super) use self::lease::{Channel, Exclusive, Lease, Origin, Part, User};
 use super::dial::{Connection, Dialer, NO_CONNECTION, Undialled};
 use crate::{
     error::Source,

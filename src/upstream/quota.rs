@@ -72,8 +72,8 @@ pub(super) struct Counted<'a> {
     /// When it was let through.
     since: Instant,
     progress: &'a Progress,
-    /// Where calls are counted.
-    taken: Option<Taken>,
+    /// Where calls are counted. Boxed, as a call holds it to its end.
+    taken: Option<Box<Taken>>,
 }
 
 impl Quota {
@@ -114,7 +114,8 @@ impl Quota {
         let mut counted = self.uncounted(key, progress).allowed()?;
         if let Some(take) = self.take_for(key, caller) {
             let taken = self.counter.take(take).await;
-            counted.taken = taken.map_err(|spent| self.no_more(spent))?;
+            let taken = taken.map_err(|spent| self.no_more(spent))?;
+            counted.taken = taken.map(Box::new);
             if let Some(taken) = &counted.taken {
                 warn(key, taken);
             }
@@ -134,7 +135,7 @@ impl Quota {
             warn(key, taken);
         }
         Counted {
-            taken,
+            taken: taken.map(Box::new),
             ..self.uncounted(key, progress)
         }
     }
@@ -233,8 +234,8 @@ impl Counted<'_> {
 impl Drop for Counted<'_> {
     fn drop(&mut self) {
         // After an attempt that left, a second one stays counted that did not.
-        if let (Some(taken), Sent::No) = (self.taken, self.progress.sent()) {
-            self.quota.counter.give_back(taken);
+        if let (Some(taken), Sent::No) = (&self.taken, self.progress.sent()) {
+            self.quota.counter.give_back(**taken);
         }
     }
 }

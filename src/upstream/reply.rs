@@ -6,7 +6,7 @@ use std::{
 };
 
 use ::http::{
-    HeaderMap,
+    HeaderMap, Response,
     header::{CONTENT_ENCODING, RETRY_AFTER},
 };
 use bytes::{Bytes, BytesMut};
@@ -25,14 +25,13 @@ const MAX_MEMBERS: usize = 16;
 /// Reads a body up to the cap, and stops reading there or at `until`. The cap holds for what was
 /// unpacked too, so that a small reply can't become a large one. Says so for each part that came.
 pub(super) async fn read(
-    headers: &HeaderMap,
-    body: Incoming,
+    response: &mut Response<Incoming>,
     limit: usize,
     until: Option<Instant>,
     heard: impl Fn(),
 ) -> (Bytes, Ending) {
-    let (body, ending) = collect(body, limit, until, heard).await;
-    match headers.get(CONTENT_ENCODING) {
+    let (body, ending) = collect(response.body_mut(), limit, until, heard).await;
+    match response.headers().get(CONTENT_ENCODING) {
         Some(coding) if coding.as_bytes().eq_ignore_ascii_case(b"gzip") => {
             unpack(&body, ending, limit)
         }
@@ -41,7 +40,7 @@ pub(super) async fn read(
 }
 
 async fn collect(
-    mut body: Incoming,
+    body: &mut Incoming,
     limit: usize,
     until: Option<Instant>,
     heard: impl Fn(),

@@ -137,7 +137,7 @@ async fn the_sandbox_takes_calls_and_ends_cleanly_when_told() {
         .await
         .unwrap()
         .into_inner();
-    let kind = |event: Option<CustomerEvent>| event.unwrap().event_meta.unwrap().r#type;
+    let kind = |event: Option<Box<CustomerEvent>>| event.unwrap().event_meta.unwrap().r#type;
     assert_eq!(kind(created.event), "CUSTOMER_CREATED");
     assert_eq!(kind(updated.event), "CUSTOMER_UPDATED");
     assert_eq!(sandbox.stop().await.0, Some(0));

@@ -17,7 +17,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     keeper::Pace,
-    lease::{Channel, Exclusive, Lease, Origin, User},
+    lease::{Channel, Exclusive, Lease, Origin, Part, User},
 };
 use crate::{
     error::Source,
@@ -100,11 +100,11 @@ impl Kept {
         self.multiplexed.iter().rev().find_map(|shared| {
             let has_room = Arc::strong_count(&shared.users) <= MAX_STREAMS;
             let is_open = has_room && !shared.sender.is_closed();
-            Some(Channel::Shared {
+            Some(Channel::Shared(Part {
                 socket: shared.socket.upgrade().filter(|_| is_open)?,
                 sender: shared.sender.clone(),
                 user: Arc::clone(&shared.users),
-            })
+            }))
         })
     }
 

@@ -33,12 +33,7 @@ pub(in super::super) enum Channel {
     /// The request's own as long as it lasts.
     Exclusive(Exclusive),
     /// Shared with other requests.
-    Shared {
-        sender: http2::SendRequest<Full<Bytes>>,
-        socket: Arc<Socket>,
-        /// Names the connection, and is dropped when the request is over.
-        user: User,
-    },
+    Shared(Part),
 }
 
 /// An HTTP/1.1 connection.
@@ -46,4 +41,13 @@ pub(in super::super) enum Channel {
 pub(in super::super) struct Exclusive {
     pub(in super::super) sender: http1::SendRequest<Full<Bytes>>,
     pub(in super::super) socket: Arc<Socket>,
+}
+
+/// A part in an HTTP/2 connection.
+#[derive(Debug)]
+pub(in super::super) struct Part {
+    pub(in super::super) sender: http2::SendRequest<Full<Bytes>>,
+    pub(in super::super) socket: Arc<Socket>,
+    /// Names the connection, and is dropped when the request is over.
+    pub(in super::super) user: User,
 }

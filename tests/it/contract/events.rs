@@ -59,7 +59,7 @@ async fn recorded(
         assert!(sent.head.starts_with(line), "{}", sent.head);
         String::from_utf8(sent.body).unwrap()
     });
-    let event = answered.map(|response| response.into_inner().event.unwrap());
+    let event = answered.map(|response| *response.into_inner().event.unwrap());
     (event, sent.collect())
 }
 

@@ -109,7 +109,7 @@ async fn created(
         let line = sent.head.lines().next().unwrap_or_default().to_owned();
         (line, String::from_utf8(sent.body).unwrap())
     });
-    let event = answered.map(|response| response.into_inner().event.unwrap());
+    let event = answered.map(|response| *response.into_inner().event.unwrap());
     (event, sent.collect())
 }
 
@@ -131,7 +131,7 @@ async fn an_update_is_a_put_of_the_worked_example() {
     let answered = client.update_subscription(request).await.unwrap();
     gateway.stop().await;
 
-    let expected = Some(event("SUBSCRIPTION_UPDATED"));
+    let expected = Some(Box::new(event("SUBSCRIPTION_UPDATED")));
     assert_eq!(answered.into_inner().event, expected);
     let received = upstream.received();
     assert!(

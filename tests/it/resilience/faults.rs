@@ -436,11 +436,11 @@ async fn call(client: &mut Client, rpc: Rpc) -> Result<Option<CustomerEvent>, St
     match rpc {
         Rpc::Create => {
             let answered = client.create_customer(create_request()).await;
-            answered.map(|response| response.into_inner().event)
+            answered.map(|response| response.into_inner().event.map(|event| *event))
         }
         Rpc::Update => {
             let answered = client.update_customer(update_request()).await;
-            answered.map(|response| response.into_inner().event)
+            answered.map(|response| response.into_inner().event.map(|event| *event))
         }
     }
 }
