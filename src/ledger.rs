@@ -22,7 +22,7 @@ mod take;
 
 use std::{
     error::Error as StdError,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -302,7 +302,7 @@ impl Ledger {
             let done = timeout(STORE_TIMEOUT, work).await;
             let done = done.unwrap_or(Err(sqlx::Error::PoolTimedOut));
             if done.is_err() {
-                shared.is_gone();
+                *shared.gone() = Some(Instant::now());
             }
             done
         };
@@ -331,12 +331,11 @@ impl Ledger {
 
 impl Shared {
     fn gone_since(&self, begun: Instant) -> bool {
-        let gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
-        gone.is_some_and(|gone| gone >= begun)
+        self.gone().is_some_and(|gone| gone >= begun)
     }
 
-    fn is_gone(&self) {
-        *self.gone.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    fn gone(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.gone.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -51,23 +51,16 @@ impl UnknownFields {
     }
 
     pub(super) fn seen(&self, path: &str) {
-        let path = safe(path).unwrap_or_else(|| OTHER.to_owned());
         let mut by_path = self.by_path.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(counter) = by_path.get(&path) {
-            counter.inc();
-            return;
-        }
-        let path = if by_path.len() < MAX_PATHS {
-            path
-        } else {
-            OTHER.to_owned()
-        };
-        let counter = by_path.entry(path.clone()).or_insert_with(|| {
+        let has_room = by_path.len() < MAX_PATHS;
+        let path = safe(path).filter(|path| has_room || by_path.contains_key(path));
+        let path = path.unwrap_or_else(|| OTHER.to_owned());
+        let counter = by_path.entry(path).or_insert_with_key(|path| {
             info!(
                 path,
                 "OnboardFlow's replies have a field that the gateway does not know"
             );
-            self.family.get_or_create_owned(&[("path", path)])
+            self.family.get_or_create_owned(&[("path", path.clone())])
         });
         counter.inc();
     }
