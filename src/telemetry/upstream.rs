@@ -85,16 +85,13 @@ impl UpstreamMetrics {
         let address = server.host_str().unwrap_or_default().to_owned();
         let port = server.port_or_known_default().unwrap_or_default();
         let origin = server.origin().ascii_serialization();
-        let server = Server {
+        Attempts(Arc::new(Handles {
+            answered: [const { OnceLock::new() }; HANDLES],
             url: format!("{origin}{}", server.path().trim_end_matches('/')),
             address,
             port: port.to_string(),
             duration: self.duration.clone(),
             in_flight: self.in_flight.clone(),
-        };
-        Attempts(Arc::new(Handles {
-            answered: [const { OnceLock::new() }; HANDLES],
-            server,
         }))
     }
 
@@ -137,7 +134,12 @@ const HANDLES: usize = 64;
 struct Handles {
     /// In the order in which they first came.
     answered: [OnceLock<Answered>; HANDLES],
-    server: Server,
+    /// The server's, without its query, which may hold a secret.
+    url: String,
+    address: String,
+    port: String,
+    duration: Family<Labels, Histogram>,
+    in_flight: Gauge,
 }
 
 #[derive(Debug)]
@@ -154,58 +156,48 @@ pub(super) struct Target {
     pub(super) template: &'static str,
 }
 
-#[derive(Debug)]
-struct Server {
-    /// Without its query, which may hold a secret.
-    url: String,
-    address: String,
-    port: String,
-    duration: Family<Labels, Histogram>,
-    in_flight: Gauge,
-}
-
 impl Attempts {
     pub(super) fn begun(&self) {
-        self.0.server.in_flight.inc();
+        self.0.in_flight.inc();
     }
 
     /// Counts an attempt that was answered.
     pub(super) fn answered(&self, target: &Target, status: StatusCode, duration: Duration) {
-        let Handles { answered, server } = &*self.0;
-        server.in_flight.dec();
+        let handles = &*self.0;
+        handles.in_flight.dec();
         let make = || Answered {
             target: target.clone(),
             status,
-            duration: server.histogram(target, status),
+            duration: handles.histogram(target, status),
         };
         // The first free place becomes this one's, unless another worker was quicker.
-        let known = answered
+        let known = handles
+            .answered
             .iter()
             .map(|place| place.get_or_init(make))
             .find(|known| known.status == status && known.target == *target);
         match known {
             Some(known) => known.duration.observe(duration),
-            None => server.histogram(target, status).observe(duration),
+            None => handles.histogram(target, status).observe(duration),
         }
     }
 
     /// Counts an attempt without an answer.
     pub(super) fn lost(&self, target: &Target, error_type: &'static str, duration: Duration) {
-        let server = &self.0.server;
-        server.in_flight.dec();
-        let mut labels = server.labels(target);
+        let handles = &*self.0;
+        handles.in_flight.dec();
+        let mut labels = handles.labels(target);
         labels.push(("error_type", error_type.into()));
-        server.duration.get_or_create(&labels).observe(duration);
+        handles.duration.get_or_create(&labels).observe(duration);
     }
 
     /// URL, name and port of the server.
     pub(super) fn server(&self) -> [&str; 3] {
-        let server = &self.0.server;
-        [&server.url, &server.address, &server.port]
+        [&self.0.url, &self.0.address, &self.0.port]
     }
 }
 
-impl Server {
+impl Handles {
     fn histogram(&self, target: &Target, status: StatusCode) -> Histogram {
         let mut labels = self.labels(target);
         let code: Cow<_> = status.as_str().to_owned().into();
