@@ -1,13 +1,15 @@
 //! `sandbox`: a gateway in front of an emulated OnboardFlow, in one process.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use onboardflow_gateway::{
-    config::{AuthScheme, Credentials, Location, SandboxConfig, UpstreamConfig},
+    config::{AuthScheme, Credentials, LedgerConfig, Location, SandboxConfig, UpstreamConfig},
     ledger::Ledger,
     port,
     sandbox::{OnboardFlow, Welcome},
-    telemetry::LedgerMetrics,
     upstream::Upstream,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -18,13 +20,19 @@ use url::Url;
 use super::{seen::Seen, serve::Gateway};
 use crate::Failure;
 
+/// Longer than anyone tries things in one sandbox.
+const RETENTION: Duration = Duration::from_secs(72 * 3600);
+
 pub(crate) async fn sandbox(config: &SandboxConfig, seen: &Seen) -> Result<(), Failure> {
     let rest = port::open("rest-listen", config.rest_listen).await?;
     let directory = tempfile::tempdir();
     let ledger = match &directory {
         Ok(directory) => {
-            let place = Location::Sqlite(directory.path().join("ledger.db"));
-            Some(Ledger::new(&place, LedgerMetrics::default())?)
+            let config = LedgerConfig {
+                location: Location::Sqlite(directory.path().join("ledger.db")),
+                retention: RETENTION,
+            };
+            Some(Ledger::follow(&config, &seen.telemetry.metrics).await?)
         }
         Err(error) => {
             warn!(%error, "no temporary directory, so no ledger: calls with a request_id are refused");

@@ -162,6 +162,9 @@ async fn the_sandbox_makes_one_event_of_a_create_that_is_repeated() {
     }
     assert_eq!(events[0], events[1]);
     assert_eq!(events[0].id + 1, events[2].id);
+    let (_, metrics) = http("GET", sandbox.admin, "/metrics", "").await;
+    let entries = "onboardflow_gateway_ledger_entries{state=\"applied\"} 2";
+    assert!(metrics.contains(entries), "{metrics}");
 }
 
 /// Test site key, code, reason, write, HTTP status.
