@@ -18,7 +18,7 @@ use uuid::Builder;
 use crate::{
     callers::Caller,
     error::{Error, Refusal, Sent},
-    rest::Intent,
+    rest::Purpose,
 };
 
 pub use self::trace::{Passed, Recorded, Trace};
@@ -188,7 +188,7 @@ pub struct Progress(Arc<Steps>);
 
 #[derive(Debug, Default)]
 struct Steps {
-    intent: OnceLock<Intent>,
+    purpose: OnceLock<Purpose>,
     sending: AtomicBool,
     attempts: AtomicU32,
     upstream_micros: AtomicU64,
@@ -196,15 +196,15 @@ struct Steps {
 
 impl Progress {
     /// Notes what the call is about to do.
-    pub fn intends(&self, intent: Intent) {
+    pub fn means_to(&self, purpose: Purpose) {
         // A call does one thing.
-        let _ = self.0.intent.set(intent);
+        let _ = self.0.purpose.set(purpose);
     }
 
     /// What the call does, once that is known.
     #[must_use]
-    pub fn intent(&self) -> Option<Intent> {
-        self.0.intent.get().copied()
+    pub fn purpose(&self) -> Option<Purpose> {
+        self.0.purpose.get().copied()
     }
 
     /// Notes that some of the request may have left. That stays true whatever later attempts do.

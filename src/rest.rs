@@ -50,6 +50,24 @@ pub struct Intent {
     pub may_have: &'static str,
 }
 
+/// What one call means to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Purpose {
+    /// What its operation does.
+    pub intent: Intent,
+    /// What keeps it from being recorded twice.
+    pub guard: Guard,
+}
+
+/// What keeps a create from being recorded twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Guard {
+    /// Its caller alone.
+    Caller,
+    /// The ledger, by its `request_id`.
+    Ledger,
+}
+
 /// One REST call, ready to be sent, as often as its [`Effect`] allows: cloning it is cheap.
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -67,6 +85,18 @@ pub struct Call {
     pub body: Option<Bytes>,
     /// The caller's name for the write: a UUID in its canonical form. It isn't sent.
     pub request_id: Option<String>,
+}
+
+impl Call {
+    /// What it means to do, as one of this operation's.
+    #[must_use]
+    pub fn purpose(&self, intent: Intent) -> Purpose {
+        let guard = match self.request_id {
+            Some(_) => Guard::Ledger,
+            None => Guard::Caller,
+        };
+        Purpose { intent, guard }
+    }
 }
 
 /// The ids of the records that a call is about, by what they are: `customer`. An empty id names nothing.

@@ -142,11 +142,11 @@ impl Service {
                 let error = Error::new(Loss::Internal(Sent::No));
                 return Err(error.because("call without a context").into());
             };
-            context.progress.intends(Op::INTENT);
             let call = match call {
                 Ok(ref call) => call,
                 Err(error) => return Err(error.into()),
             };
+            context.progress.means_to(call.purpose(Op::INTENT));
             let outcome = self.upstream.call::<Op>(call, context).await?;
             let mut response = Response::new(outcome.message);
             if outcome.origin == Origin::EarlierCall {

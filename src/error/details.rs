@@ -14,7 +14,7 @@ use super::{
     Error, Row, Violation, Write,
     table::{Advice, Limit, Retry},
 };
-use crate::rest::{Effect, Intent};
+use crate::rest::{Effect, Guard, Purpose};
 
 /// The `domain` of every `google.rpc.ErrorInfo` from this gateway.
 pub const DOMAIN: &str = "onboardflow.com";
@@ -29,9 +29,9 @@ const VIOLATION_TEXT_LIMIT: usize = 256;
 impl Error {
     /// The status that a caller gets for a call that meant to do this, as far as it got to mean
     /// anything.
-    pub fn to_status(&self, request_id: &str, intent: Option<Intent>) -> Status {
+    pub fn to_status(&self, request_id: &str, purpose: Option<Purpose>) -> Status {
         let row = self.kind.row();
-        let message = message(self, intent);
+        let message = message(self, purpose);
         let mut status = Status::with_error_details(row.code, message, details(self, request_id));
         match row.retry {
             Retry::No | Retry::After(_) => {}
@@ -60,7 +60,7 @@ fn retry_delay(error: &Error) -> Option<Duration> {
 }
 
 /// What happened, what became of the write, and what to do.
-fn message(error: &Error, intent: Option<Intent>) -> String {
+fn message(error: &Error, purpose: Option<Purpose>) -> String {
     let Row {
         happened,
         write,
@@ -69,9 +69,9 @@ fn message(error: &Error, intent: Option<Intent>) -> String {
     } = error.kind.row();
     let advice = match advice {
         Advice::Do(advice) if error.write() == write => advice,
-        Advice::Do(_) | Advice::ByEffect => by_effect(intent),
+        Advice::Do(_) | Advice::ByEffect => by_effect(purpose),
     };
-    let rest = format!("{} {advice}.", fate(error.write(), intent));
+    let rest = format!("{} {advice}.", fate(error.write(), purpose));
     let Some(says) = &error.says else {
         return format!("{happened}. {rest}");
     };
@@ -87,31 +87,36 @@ fn message(error: &Error, intent: Option<Intent>) -> String {
 }
 
 /// What became of the write.
-fn fate(write: Write, intent: Option<Intent>) -> String {
+fn fate(write: Write, purpose: Option<Purpose>) -> String {
     match write {
         Write::NotSent => "Nothing was sent to OnboardFlow.".to_owned(),
         Write::Rejected => "The write was not applied.".to_owned(),
         Write::Applied => "The write was applied.".to_owned(),
         Write::Unknown => {
-            let may_have =
-                intent.map_or("the write may have been applied", |intent| intent.may_have);
+            let may_have = purpose.map_or("the write may have been applied", |purpose| {
+                purpose.intent.may_have
+            });
             format!("The outcome is not known: {may_have}.")
         }
     }
 }
 
 /// What to do about a write of unknown fate.
-fn by_effect(intent: Option<Intent>) -> &'static str {
-    match intent.map(|intent| intent.effect) {
-        None | Some(Effect::Creates) => {
+fn by_effect(purpose: Option<Purpose>) -> &'static str {
+    let guard = purpose.map_or(Guard::Caller, |purpose| purpose.guard);
+    match (purpose.map(|purpose| purpose.intent.effect), guard) {
+        (None | Some(Effect::Creates), Guard::Ledger) => {
+            "It is safe to send the call again with the same request_id: it is not recorded twice"
+        }
+        (None | Some(Effect::Creates), Guard::Caller) => {
             "Do not send the call again before you have checked in OnboardFlow's own pages, the only \
              place that shows the outcome"
         }
-        Some(Effect::Updates) => {
+        (Some(Effect::Updates), Guard::Caller | Guard::Ledger) => {
             "It is safe to send the call again: the record stays the same, but another event is \
              recorded, and the call counts against the daily quota"
         }
-        Some(Effect::Deletes) => {
+        (Some(Effect::Deletes), Guard::Caller | Guard::Ledger) => {
             "It is safe to send the call again, but it counts against the daily quota"
         }
     }
@@ -207,6 +212,7 @@ mod tests {
 
     use super::*;
     use crate::error::{Answer, Earlier, Kind, Refusal, Sent};
+    use crate::rest::Intent;
 
     fn wire_size(status: &Status) -> usize {
         let mut headers = http::HeaderMap::new();
@@ -265,19 +271,30 @@ mod tests {
 
     #[test]
     fn a_write_of_unknown_fate_is_told_in_the_operations_words() {
-        let told = |effect, may_have| {
+        let told = |effect, may_have, guard| {
             let intent = Intent { effect, may_have };
+            let purpose = Purpose { intent, guard };
             let error = Error::new(Answer::Timeout);
-            error.to_status("req-1", Some(intent)).message().to_owned()
+            error.to_status("req-1", Some(purpose)).message().to_owned()
         };
+        let recorded = "the event may have been recorded";
         assert_eq!(
-            told(Effect::Creates, "the event may have been recorded"),
+            told(Effect::Creates, recorded, Guard::Caller),
             "OnboardFlow timed out. The outcome is not known: the event may have been recorded. \
              Do not send the call again before you have checked in OnboardFlow's own pages, the only \
              place that shows the outcome."
         );
         assert_eq!(
-            told(Effect::Deletes, "the customer may have been deleted"),
+            told(Effect::Creates, recorded, Guard::Ledger),
+            "OnboardFlow timed out. The outcome is not known: the event may have been recorded. \
+             It is safe to send the call again with the same request_id: it is not recorded twice."
+        );
+        assert_eq!(
+            told(
+                Effect::Deletes,
+                "the customer may have been deleted",
+                Guard::Ledger
+            ),
             "OnboardFlow timed out. The outcome is not known: the customer may have been deleted. \
              It is safe to send the call again, but it counts against the daily quota."
         );
@@ -290,8 +307,9 @@ mod tests {
             effect: Effect::Updates,
             may_have: "the customer may have been updated",
         };
+        let guard = Guard::Caller;
         let error = Error::new(Refusal::CircuitOpen).after(Sent::Maybe);
-        let status = error.to_status("req-1", Some(intent));
+        let status = error.to_status("req-1", Some(Purpose { intent, guard }));
         let message = status.message();
         assert!(
             message.contains("the customer may have been updated"),

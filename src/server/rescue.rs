@@ -164,9 +164,9 @@ fn failure(mut response: Response<Body>) -> Result<Response<Body>, Status> {
 
 /// The status of a failure, with all its details, and with what the access log says of it.
 fn dress(status: &Status, context: &Context) -> (Status, Failed) {
-    let intent = context.progress.intent();
+    let purpose = context.progress.purpose();
     let dress = |error: &Error| {
-        let status = error.to_status(context.request_id(), intent);
+        let status = error.to_status(context.request_id(), purpose);
         (status, Failed::new(error))
     };
     let (mut dressed, failed) = match Error::of_status(status) {

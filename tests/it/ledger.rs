@@ -242,12 +242,10 @@ async fn a_create_of_unknown_fate_waits_for_a_person() {
         let gateway = replica(&store, &upstream.url()).await;
         let ids = [fresh_id(), fresh_id()];
         for id in &ids {
-            assert_told(
-                &refusal(gateway.create(create(id)).await),
-                Code::Unknown,
-                "UPSTREAM_CONNECTION_LOST",
-                "unknown",
-            );
+            let lost = refusal(gateway.create(create(id)).await);
+            assert_told(&lost, Code::Unknown, "UPSTREAM_CONNECTION_LOST", "unknown");
+            let advice = "safe to send the call again with the same request_id";
+            assert!(lost.message().contains(advice), "{lost:?}");
             let status = refusal(gateway.create(create(id)).await);
             assert_told(
                 &status,
