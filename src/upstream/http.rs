@@ -168,14 +168,15 @@ impl Http {
             fault,
             cause,
         };
+        let sender = &mut connection.sender;
         // hyper may not be done with one that was handed on just now.
-        if let Err(closed) = connection.sender.ready().await {
+        if let Err(closed) = sender.ready().await {
             return Err(lost(Fault::Stale, closed.into()));
         }
         let request = self.target.request(errand)?;
         // Its future is gone with this statement: what has not left by the next one never does.
-        let sending = pin!(connection.sender.try_send_request(request));
-        match within(errand.until, sending).await {
+        let sent = within(errand.until, pin!(sender.try_send_request(request))).await;
+        match sent {
             Some(Ok(response)) => Ok(response),
             Some(Err(failed)) => {
                 let fault = match evidence.reached() {
