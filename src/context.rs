@@ -82,7 +82,6 @@ pub enum Arrival {
 
 impl Context {
     /// The context of a call of this method that arrived with these headers.
-    #[must_use]
     pub fn new(headers: &HeaderMap, method: Arc<str>, deadline: Instant) -> Self {
         let mut authorization = headers.get(AUTHORIZATION).cloned();
         if let Some(value) = &mut authorization {
@@ -115,21 +114,18 @@ impl Context {
     }
 
     /// The moment halfway from now to the deadline.
-    #[must_use]
     pub fn halfway(&self) -> Instant {
         let now = Instant::now();
         now + self.deadline.saturating_duration_since(now) / 2
     }
 
     /// The request id as text.
-    #[must_use]
     pub fn request_id(&self) -> &str {
         // `request_id` lets only visible ASCII through.
         self.request_id.to_str().unwrap_or_default()
     }
 
     /// True where the request id stands for one that can't be used, for the log.
-    #[must_use]
     pub fn replaced_request_id(&self) -> Option<bool> {
         (self.named_by == NamedBy::GatewayInstead).then_some(true)
     }
@@ -202,7 +198,6 @@ impl Progress {
     }
 
     /// What the call does, once that is known.
-    #[must_use]
     pub fn purpose(&self) -> Option<Purpose> {
         self.0.purpose.get().copied()
     }
@@ -218,7 +213,6 @@ impl Progress {
     }
 
     /// Whether any byte of the request can have left.
-    #[must_use]
     pub fn sent(&self) -> Sent {
         if self.0.sending.load(Ordering::Relaxed) {
             Sent::Maybe
@@ -234,7 +228,6 @@ impl Progress {
     }
 
     /// Attempts at OnboardFlow so far.
-    #[must_use]
     pub fn attempts(&self) -> u32 {
         self.0.attempts.load(Ordering::Relaxed)
     }
@@ -246,7 +239,6 @@ impl Progress {
     }
 
     /// Time that attempts took so far.
-    #[must_use]
     pub fn upstream(&self) -> Duration {
         Duration::from_micros(self.0.upstream_micros.load(Ordering::Relaxed))
     }

@@ -22,11 +22,6 @@
 //! - Other commands: [`sandbox`] emulates OnboardFlow, [`healthcheck`] asks a running gateway for its
 //!   health, [`import`] sends it the rows of files.
 
-#![allow(
-    clippy::must_use_candidate,
-    reason = "`must_use` is for guards, and for errors that are being built"
-)]
-
 pub mod admin;
 pub mod callers;
 pub mod codec;

@@ -22,7 +22,6 @@ pub enum Effect {
 impl Effect {
     /// Whether the call may be sent again where its fate is unknown. One that may not is repeated
     /// only where it provably never left.
-    #[must_use]
     pub fn may_repeat(self) -> bool {
         match self {
             Self::Creates => false,
@@ -32,7 +31,6 @@ impl Effect {
 
     /// Whether a success has to come with the event that was recorded. Where it hasn't, a 2xx without
     /// a body is a success too.
-    #[must_use]
     pub fn answers_with_event(self) -> bool {
         match self {
             Self::Creates | Self::Updates => true,
@@ -89,7 +87,6 @@ pub struct Call {
 
 impl Call {
     /// What it means to do, as one of this operation's.
-    #[must_use]
     pub fn purpose(&self, intent: Intent) -> Purpose {
         let guard = match self.request_id {
             Some(_) => Guard::Ledger,
@@ -108,7 +105,6 @@ const MOST_NAMES: usize = 2;
 
 impl Names {
     /// These.
-    #[must_use]
     pub fn of<const N: usize>(names: [(&'static str, String); N]) -> Self {
         const { assert!(N <= MOST_NAMES) };
         let mut of = Self::default();
@@ -119,7 +115,6 @@ impl Names {
     }
 
     /// Whether a reply that names these records can be one to the call. It doesn't have to name all.
-    #[must_use]
     pub fn can_be_answered_by(&self, reply: &[(&str, &str)]) -> bool {
         self.0.iter().all(|(asked, id)| {
             let named = reply.iter().find(|(what, _)| what == asked);

@@ -103,13 +103,11 @@ impl EventService for Service {
 
 impl Service {
     /// The RPCs, made with this upstream.
-    #[must_use]
     pub fn new(upstream: Upstream) -> Self {
         Self { upstream }
     }
 
     /// All services of the proto, which take messages up to this size.
-    #[must_use]
     pub fn services(self, max_request_bytes: usize) -> Services {
         let customers = CustomerServiceServer::new(self.clone());
         let subscriptions = SubscriptionServiceServer::new(self.clone());

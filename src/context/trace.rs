@@ -41,7 +41,6 @@ impl fmt::Debug for Recorded {
 
 impl Trace {
     /// The trace's id, for the log.
-    #[must_use]
     pub fn id(&self) -> Option<String> {
         match self {
             Self::None => None,

@@ -37,13 +37,11 @@ impl Health {
     }
 
     /// Whether the gateway takes calls.
-    #[must_use]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
     }
 
     /// `grpc.health.v1`, to serve on any port.
-    #[must_use]
     pub fn service(&self) -> HealthServer<HealthService> {
         HealthServer::new(HealthService::from_health_reporter(self.reporter.clone()))
             .max_decoding_message_size(MAX_MESSAGE)
