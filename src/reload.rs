@@ -16,9 +16,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use tokio::{
-    task::{AbortHandle, spawn_blocking},
+    task::{JoinHandle, spawn_blocking},
     time::sleep,
 };
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info};
 
 use crate::{
@@ -43,7 +44,8 @@ pub struct Files {
 #[derive(Debug)]
 pub struct Reloaded<T> {
     current: Arc<ArcSwap<T>>,
-    following: Option<AbortHandle>,
+    /// The task that changes it, where one does: it ends with this.
+    _following: Option<AbortOnDropHandle<()>>,
 }
 
 impl<T> Reloaded<T> {
@@ -51,15 +53,15 @@ impl<T> Reloaded<T> {
     pub fn fixed(value: impl Into<Arc<T>>) -> Self {
         Self {
             current: Arc::new(ArcSwap::from(value.into())),
-            following: None,
+            _following: None,
         }
     }
 
     /// One that this task changes, until this is dropped.
-    pub(crate) fn fed(current: Arc<ArcSwap<T>>, task: AbortHandle) -> Self {
+    pub(crate) fn fed(current: Arc<ArcSwap<T>>, task: JoinHandle<()>) -> Self {
         Self {
             current,
-            following: Some(task),
+            _following: Some(AbortOnDropHandle::new(task)),
         }
     }
 
@@ -81,18 +83,7 @@ impl<T: Send + Sync + 'static> Reloaded<T> {
         let current = Arc::new(ArcSwap::from(read()?.into()));
         files.metrics.loaded(files.secret);
         let following = tokio::spawn(files.follow(seen, Arc::clone(&current), Arc::new(read)));
-        Ok(Self {
-            current,
-            following: Some(following.abort_handle()),
-        })
-    }
-}
-
-impl<T> Drop for Reloaded<T> {
-    fn drop(&mut self) {
-        if let Some(following) = &self.following {
-            following.abort();
-        }
+        Ok(Self::fed(current, following))
     }
 }
 

@@ -87,7 +87,7 @@ pub(super) async fn follow(
     let current = Arc::new(ArcSwap::from_pointee(keys));
     let (ask, asked) = mpsc::channel(MAX_WAITING);
     let task = tokio::spawn(issuer.renew(Arc::clone(&current), lifetime, asked));
-    (Reloaded::fed(current, task.abort_handle()), Refetch(ask))
+    (Reloaded::fed(current, task), Refetch(ask))
 }
 
 impl Issuer {
