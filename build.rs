@@ -35,7 +35,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_transport(false)
         .codec_path("crate::codec::Protobuf")
         .include_file("packages.rs")
-        // What a response holds, and all that is large in it: it is moved a dozen times on its way out.
+        // A response holds its event and nothing else, and is moved a dozen times on its way out.
         .boxed("event")
         .compile_fds(compiler.file_descriptor_set())?;
     Ok(())

@@ -127,8 +127,8 @@ impl Service {
             )
     }
 
-    /// Encodes before the future begins, which would hold the request to its end. For the same reason, what it
-    /// holds is borrowed: what is moved on has a place in it twice.
+    /// Encodes before the future begins, as a future holds what it is given to its end. In it the call is passed
+    /// on by reference: there would be room for it twice.
     fn call<Op: Operation>(
         &self,
         mut request: Request<Op::Request>,

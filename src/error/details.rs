@@ -103,20 +103,19 @@ fn fate(write: Write, purpose: Option<Purpose>) -> String {
 
 /// What to do about a write of unknown fate.
 fn by_effect(purpose: Option<Purpose>) -> &'static str {
-    let guard = purpose.map_or(Guard::Caller, |purpose| purpose.guard);
-    match (purpose.map(|purpose| purpose.intent.effect), guard) {
-        (None | Some(Effect::Creates), Guard::Ledger) => {
-            "It is safe to send the call again with the same request_id: it is not recorded twice"
-        }
-        (None | Some(Effect::Creates), Guard::Caller) => {
+    match purpose.map(|purpose| (purpose.intent.effect, purpose.guard)) {
+        None | Some((Effect::Creates, Guard::Caller)) => {
             "Do not send the call again before you have checked in OnboardFlow's own pages, the only \
              place that shows the outcome"
         }
-        (Some(Effect::Updates), Guard::Caller | Guard::Ledger) => {
+        Some((Effect::Creates, Guard::Ledger)) => {
+            "It is safe to send the call again with the same request_id: it is not recorded twice"
+        }
+        Some((Effect::Updates, Guard::Caller | Guard::Ledger)) => {
             "It is safe to send the call again: the record stays the same, but another event is \
              recorded, and the call counts against the daily quota"
         }
-        (Some(Effect::Deletes), Guard::Caller | Guard::Ledger) => {
+        Some((Effect::Deletes, Guard::Caller | Guard::Ledger)) => {
             "It is safe to send the call again, but it counts against the daily quota"
         }
     }
@@ -211,8 +210,10 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::error::{Answer, Earlier, Kind, Refusal, Sent};
-    use crate::rest::Intent;
+    use crate::{
+        error::{Answer, Earlier, Kind, Refusal, Sent},
+        rest::Intent,
+    };
 
     fn wire_size(status: &Status) -> usize {
         let mut headers = http::HeaderMap::new();

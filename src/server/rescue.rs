@@ -146,7 +146,7 @@ where
 
 /// The response, unless it is a failure: then its status.
 fn failure(mut response: Response<Body>) -> Result<Response<Body>, Status> {
-    // A status that is known before any message is all that there is.
+    // A failure has no body: its status stands in the headers.
     if !response.body().is_end_stream() {
         return Ok(response);
     }

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     context::{Arrival, Context},
     error::{Error, Loss, Refusal, Sent},
-    rest::{Call, Effect, Ending, Reply},
+    rest::{Call, Effect, Reply},
 };
 
 /// A call that was answered.
@@ -76,7 +76,7 @@ impl Upstream {
                 .again(&ended, effect, context, made, most, reserved)
                 .await
             {
-                Decision::Repeat => before = Some(Last { ended, earlier }),
+                Decision::Repeat(_) => before = Some(Last { ended, earlier }),
                 Decision::Final(_) => return Last { ended, earlier }.conclude(effect),
             }
         }
@@ -156,14 +156,9 @@ impl Upstream {
         most: u32,
         reserved: Option<Reservation<'_>>,
     ) -> Decision {
-        // Nearly always. A decision takes the clock and a random number.
-        if matches!(ended, Ok(reply) if reply.status.is_success() && reply.ending != Ending::CutShort)
-        {
-            return Decision::Final(Why::Unsafe);
-        }
         let shared = &*self.shared;
         let (reached, outcome) = retry::outcome(ended);
-        let means = Means {
+        let means = || Means {
             attempts: most.saturating_sub(made),
             time: context.deadline.saturating_duration_since(Instant::now()),
             delay: shared.backoff.delay(made),
@@ -173,7 +168,7 @@ impl Upstream {
             },
         };
         let mut decision = retry::decide(effect, reached, outcome, means);
-        if decision == Decision::Repeat {
+        if let Decision::Repeat(_) = decision {
             match reserved {
                 Some(reserved) => reserved.spend(),
                 None if shared.budget.spend() => {}
@@ -181,7 +176,7 @@ impl Upstream {
             }
         }
         let result = match decision {
-            Decision::Repeat => "retried",
+            Decision::Repeat(_) => "retried",
             Decision::Final(why) => why.as_str(),
         };
         match (ended, outcome) {
@@ -192,8 +187,8 @@ impl Upstream {
             }
             (Ok(_), _) => {}
         }
-        if decision == Decision::Repeat {
-            sleep(means.delay).await;
+        if let Decision::Repeat(delay) = decision {
+            sleep(delay).await;
         }
         decision
     }

@@ -60,8 +60,8 @@ pub(super) struct Http {
     pool: Arc<Pool>,
 }
 
-/// What an attempt has to do, and until when. Its parts are borrowed: a call holds all that is moved on to its
-/// futures, in each of them.
+/// What an attempt has to do, and until when. Passed on by reference: each future on the way would have room for
+/// what is moved into it.
 struct Errand<'a> {
     call: &'a Call,
     key: &'a Key,
@@ -131,8 +131,8 @@ impl Http {
                 },
             };
             let ended = match lease.channel {
-                Channel::Exclusive(connection) => self.alone(connection, errand).await,
-                Channel::Shared(part) => self.with_others(part, errand).await,
+                Channel::Exclusive(connection) => self.alone(connection, &errand).await,
+                Channel::Shared(part) => self.with_others(part, &errand).await,
             };
             match ended {
                 // A kept connection that the server closed: the commonest failure in life, and no
@@ -144,12 +144,16 @@ impl Http {
     }
 
     /// On a connection that the request has for itself.
-    async fn alone(&self, mut connection: Exclusive, errand: Errand<'_>) -> Result<Reply, Failure> {
+    async fn alone(
+        &self,
+        mut connection: Exclusive,
+        errand: &Errand<'_>,
+    ) -> Result<Reply, Failure> {
         let silence = Silence::new(&self.pool, &connection.socket, None);
-        let sent = self.exclusively(&mut connection, &errand).await;
+        let sent = self.exclusively(&mut connection, errand).await;
         let reply = {
             let mut response = silence.ended(sent)?;
-            self.read(&mut response, &connection.socket, &errand).await
+            self.read(&mut response, &connection.socket, errand).await
         };
         if reply.ending == Ending::Complete {
             self.pool.keep(connection);
@@ -190,8 +194,8 @@ impl Http {
     }
 
     /// On a connection that carries other requests too.
-    async fn with_others(&self, mut part: Part, errand: Errand<'_>) -> Result<Reply, Failure> {
-        let request = self.target.for_http2(self.target.request(&errand)?);
+    async fn with_others(&self, mut part: Part, errand: &Errand<'_>) -> Result<Reply, Failure> {
+        let request = self.target.for_http2(self.target.request(errand)?);
         let claim = Claim::new(&errand.context.progress);
         let silence = Silence::new(&self.pool, &part.socket, Some(&part.user));
         let sent = within(errand.until, pin!(part.sender.try_send_request(request))).await;
@@ -203,7 +207,7 @@ impl Http {
             }
             failure
         })?;
-        Ok(self.read(&mut response, &part.socket, &errand).await)
+        Ok(self.read(&mut response, &part.socket, errand).await)
     }
 
     /// An answer came that was another call's: the next one of every kept connection is suspect.

@@ -65,7 +65,7 @@ impl Upstream {
         context: &Context,
     ) -> Result<Outcome<Op::Response>, Error> {
         let is_named = context.named_by == NamedBy::Caller;
-        // Two of the three are boxed, as a call holds room for the largest.
+        // Most calls go the last way. The others are boxed, as every call's future has room for the largest way.
         match &call.request_id {
             Some(id) => Box::pin(self.reserved::<Op>(id, call, key, context)).await,
             None if is_named && !Op::INTENT.effect.may_repeat() => {

@@ -27,8 +27,8 @@ pub(super) enum Outcome {
 /// What a decision came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
-    /// Try again after the delay.
-    Repeat,
+    /// Try again after this delay.
+    Repeat(Duration),
     /// The outcome stands.
     Final(Why),
 }
@@ -81,23 +81,31 @@ pub(super) enum Funds {
 }
 
 /// Whether to try again. A create is repeated only where it provably never left; an update also
-/// where its fate is unknown. 429 is never repeated: quotas are per day, and every call costs.
-pub(super) fn decide(effect: Effect, reached: Reached, outcome: Outcome, means: Means) -> Decision {
+/// where its fate is unknown. 429 is never repeated: quotas are per day, and every call costs. The means take
+/// the clock and a random number, so they are asked for last: most calls succeed.
+pub(super) fn decide(
+    effect: Effect,
+    reached: Reached,
+    outcome: Outcome,
+    means: impl FnOnce() -> Means,
+) -> Decision {
     let never_left = reached <= Reached::Connected;
     let is_safe = match outcome {
         Outcome::Lost | Outcome::TimedOut => never_left || effect.may_repeat(),
         Outcome::Answered(status) => effect.may_repeat() && matches!(status.as_u16(), 502 | 504),
     };
     if !is_safe {
-        Decision::Final(Why::Unsafe)
-    } else if means.attempts == 0 {
+        return Decision::Final(Why::Unsafe);
+    }
+    let means = means();
+    if means.attempts == 0 {
         Decision::Final(Why::Attempts)
     } else if means.time <= means.delay {
         Decision::Final(Why::Time)
     } else if means.funds == Funds::Spent {
         Decision::Final(Why::Budget)
     } else {
-        Decision::Repeat
+        Decision::Repeat(means.delay)
     }
 }
 
@@ -281,10 +289,10 @@ mod tests {
                         (0, _, _) => Decision::Final(Why::Attempts),
                         (_, false, _) => Decision::Final(Why::Time),
                         (_, _, false) => Decision::Final(Why::Budget),
-                        (_, true, true) => Decision::Repeat,
+                        (_, true, true) => Decision::Repeat(PLENTY.delay),
                     };
                     assert_eq!(
-                        decide(effect, reached, outcome, means),
+                        decide(effect, reached, outcome, || means),
                         expected,
                         "{effect:?} {reached:?} {outcome:?} {means:?}"
                     );

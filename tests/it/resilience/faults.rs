@@ -423,10 +423,8 @@ async fn first_call(client: &mut Client) {
         match call(client, Rpc::Create).await {
             Ok(first) => break first,
             // On a machine that is busy with other things it may run out of time, a dial's or its own.
-            Err(status) => assert!(
-                matches!(status.code(), Code::DeadlineExceeded | Code::Unavailable),
-                "{status:?}"
-            ),
+            Err(status) if status.code() == Code::DeadlineExceeded => {}
+            Err(status) => assert_eq!(told(&status).reason, "UPSTREAM_UNREACHABLE", "{status:?}"),
         }
     };
     assert_eq!(first.unwrap().id, 979_924);
